@@ -1,0 +1,64 @@
+"""Networks whose Lipschitz constant is certified from the weights in use.
+
+What is asked for is loaded when it is asked for: `lipnets.verify` needs numpy alone.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name: the module that defines it
+    "Bound": "bounds",
+    "Certificate": "certify",
+    "NotCertifiedError": "bounds",
+    "audit": "audit",
+    "certified_radii": "certify",
+    "certify": "certify",
+    "create_model": "models",
+    "export": "export",
+    "lipschitz": "bounds",
+    "list_models": "models",
+    "rule": "bounds",
+}
+_MODULES = ("data", "layers", "losses", "models", "parametrizations", "probes", "recorders")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+if TYPE_CHECKING:
+    from . import data, layers, losses, models, parametrizations, probes, recorders
+    from .audit import audit
+    from .bounds import Bound, NotCertifiedError, lipschitz, rule
+    from .certify import Certificate, certified_radii, certify
+    from .export import export
+    from .models import create_model, list_models
+
+
+class _Package(ModuleType):
+    """A package in which a public function keeps its name where its module bears the same.
+
+    Importing `lipnets.certify` would otherwise hide the function `lipnets.certify` behind the
+    module that defines it.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'lipnets' has no attribute '{name}'.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
