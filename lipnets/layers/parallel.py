@@ -1,0 +1,51 @@
+"""Branches on disjoint groups of channels."""
+
+__all__ = ["Parallel"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
+
+
+class Parallel(nn.Module):
+    """Splits the channels into consecutive groups, and gives each group to a branch of its own.
+
+    Arguments:
+        branches: The modules f₁, f₂, ...; their outputs differ in the number of channels only.
+        split_sizes: The numbers of channels of the groups, one for each branch.
+    """
+
+    def __init__(self, branches: Sequence[nn.Module], split_sizes: Sequence[int]) -> None:
+        super().__init__()
+        if not branches or len(branches) != len(split_sizes):
+            raise ValueError(
+                "Parallel should have as many branches as groups of channels, and at least one, "
+                f"got {len(branches)} branches and {len(split_sizes)} groups."
+            )
+        self.branches = nn.ModuleList(branches)
+        self.split_sizes = tuple(split_sizes)
+
+    def extra_repr(self) -> str:
+        return f"split_sizes={self.split_sizes}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, ΣC, ...) -> (B, ΣC', ...)
+        groups = x.split(self.split_sizes, dim=1)
+        pairs = zip(self.branches, groups, strict=True)
+        return torch.cat([branch(group) for branch, group in pairs], dim=1)
+
+
+@rule(Parallel)
+def parallel(module: Parallel, shape: Shape) -> Bound:
+    """Σ ‖fᵢ(xᵢ) − fᵢ(yᵢ)‖² ≤ Σ Lᵢ² ‖xᵢ − yᵢ‖² ≤ max Lᵢ² ‖x − y‖², the groups being disjoint."""
+    if any(size < 0 for size in module.split_sizes) or sum(module.split_sizes) != shape[0]:
+        raise NotCertifiedError(
+            f"Groups of {module.split_sizes} channels should split the {shape[0]} of the input."
+        )
+    parts = tuple(
+        lipschitz(branch, (size, *shape[1:]))
+        for branch, size in zip(module.branches, module.split_sizes, strict=True)
+    )
+    return Bound(max(part.value for part in parts), "Parallel: largest of the groups", parts)

@@ -1,0 +1,51 @@
+"""Standardization of images, inside the model and inside the certificate."""
+
+__all__ = ["Standardize"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..bounds import Bound, Shape, rule
+from ..linalg import div_up
+
+
+class Standardize(nn.Module):
+    """Subtracts a mean from each channel and divides it by a standard deviation.
+
+    As a layer of the model it counts in the Lipschitz constant: radii stay in [0, 1] pixels.
+
+    Arguments:
+        mean: The mean of each channel.
+        std: The standard deviation of each channel, positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not all(value > 0 for value in std):
+            raise ValueError(
+                "'mean' and 'std' should have one number for each channel, 'std' positive ones, "
+                f"got {tuple(mean)} and {tuple(std)}."
+            )
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def extra_repr(self) -> str:
+        if self.mean.is_meta:
+            return f"channels={len(self.mean)}"
+        return f"mean={self.mean.tolist()}, std={self.std.tolist()}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
+        axes = (-1, *[1] * (x.ndim - 2))
+        return (x - self.mean.view(axes)) / self.std.view(axes)
+
+
+@rule(Standardize)
+def standardize(module: Standardize, shape: Shape) -> Bound:
+    """A linear map up to a constant, of slope 1/σ in each channel: 1 / min σ."""
+    smallest = module.std.double().abs().min().item()
+    return Bound(div_up(1.0, smallest), f"Standardize: 1 / min std, {smallest:.6g}")
