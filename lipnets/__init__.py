@@ -19,7 +19,7 @@ _HOME = {  # public name: the module that defines it
     "certify": "certify",
     "create_model": "models",
     "export": "export",
-    "lipschitz": "bounds",
+    "lipschitz": "rules",  # which has the rules of torch.nn
     "list_models": "models",
     "rule": "bounds",
 }

@@ -82,7 +82,9 @@ def rule(*owners: type[nn.Module]) -> Callable[[R], R]:
             if owner in _RULES:
                 raise ValueError(f"{owner.__name__} already has a rule, {_RULES[owner][1]}.")
             if "forward" not in vars(owner):
-                raise ValueError(f"{owner.__name__} inherits its forward: bound the class it is of.")
+                raise ValueError(
+                    f"{owner.__name__} inherits its forward: bound the class it is of."
+                )
             _RULES[owner] = (vars(owner)["forward"], fn)
         return fn
 

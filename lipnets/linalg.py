@@ -27,6 +27,7 @@ __all__ = [
     "matrix_norm",
     "mul_up",
     "row_distances",
+    "scale_up",
     "sqrt_up",
     "squared_norms",
     "sums_of_squares",
@@ -58,18 +59,21 @@ def _round_up(exact: Fraction) -> float:
     return nearest if nearest >= exact else math.nextafter(nearest, math.inf)
 
 
-def add_up(*terms: float) -> float:
+Number = float | Fraction
+
+
+def add_up(*terms: Number) -> float:
     """Sum of numbers that are not negative, rounded upwards; infinite if one is not finite."""
     if not all(map(math.isfinite, terms)):
         return math.inf
-    return _round_up(sum(map(Fraction, terms), Fraction(0)))
+    return _round_up(sum((Fraction(term) for term in terms), Fraction(0)))
 
 
-def mul_up(*factors: float) -> float:
+def mul_up(*factors: Number) -> float:
     """Product of numbers that are not negative, rounded upwards; infinite if one is not finite."""
     if not all(map(math.isfinite, factors)):
         return math.inf
-    return _round_up(math.prod(map(Fraction, factors), start=Fraction(1)))
+    return _round_up(math.prod((Fraction(factor) for factor in factors), start=Fraction(1)))
 
 
 def div_up(dividend: float, divisor: float) -> float:
@@ -113,7 +117,7 @@ def matrix_norm(matrix: Tensor) -> float:
     if not scaled.any():
         return lost
     square = squared_norms(scaled[None]).item()
-    return add_up(_ldexp_up(sqrt_up(square), exponent), lost)
+    return add_up(scale_up(sqrt_up(square), exponent), lost)
 
 
 def unit_scale(tensor: Tensor) -> tuple[Tensor | None, int, float]:
@@ -137,12 +141,12 @@ def unit_scale(tensor: Tensor) -> tuple[Tensor | None, int, float]:
     exact = torch.equal(scaled * math.ldexp(1.0, half) * math.ldexp(1.0, exponent - half), double)
     lost = 0.0
     if not exact:  # each of the two steps changed an entry by η at most
-        lost = _ldexp_up(mul_up(2 * ETA, sqrt_up(double.numel())), exponent)
+        lost = scale_up(mul_up(2 * ETA, sqrt_up(double.numel())), exponent)
     return scaled, exponent, lost
 
 
-def _ldexp_up(value: float, exponent: int) -> float:
-    """value · 2^exponent, rounded upwards."""
+def scale_up(value: float, exponent: int) -> float:
+    """A number times 2^exponent, rounded upwards."""
     if not math.isfinite(value):
         return math.inf
     return _round_up(Fraction(value) * Fraction(2) ** exponent)
@@ -204,7 +208,7 @@ def squared_norms(matrices: Tensor, *, common: bool = True) -> Tensor:
     bounds = frobenius.clone()
     slack = max(_SLACK, 16 * columns * U)
     todo = torch.arange(len(grams))
-    for _ in range(6):
+    for _ in range(10):
         centers = guesses[todo] * (1 + slack)
         eye = torch.eye(columns, dtype=torch.float64)
         factors, info = torch.linalg.cholesky_ex(centers[:, None, None] * eye - grams[todo])
@@ -214,10 +218,16 @@ def squared_norms(matrices: Tensor, *, common: bool = True) -> Tensor:
         if not len(todo):
             break
         slack *= 16  # the guess was below an eigenvalue
+        if common:
+            guesses[todo] = torch.fmax(
+                guesses[todo], _guess_top_eigenvalues(grams[todo], common=True)
+            )
     return bounds
 
 
-def _verify(rows: int, grams: Tensor, factors: Tensor, centers: Tensor, frobenius: Tensor) -> Tensor:
+def _verify(
+    rows: int, grams: Tensor, factors: Tensor, centers: Tensor, frobenius: Tensor
+) -> Tensor:
     """The right-hand side of theorem D1, rounded upwards, with shape (B,)."""
     columns = grams.shape[-1]
     double = 2 if grams.is_complex() else 1  # √2 γ_2k is at most 3/2 γ_2k
@@ -248,6 +258,8 @@ def _verify(rows: int, grams: Tensor, factors: Tensor, centers: Tensor, frobeniu
 def _guess_top_eigenvalues(grams: Tensor, *, common: bool) -> Tensor:
     """Guesses of the largest eigenvalues of Hermitian matrices, with shape (B,): proves nothing."""
     columns = grams.shape[-1]
+    if not common and columns <= 64:
+        return torch.linalg.eigvalsh(grams)[:, -1]
     guesses = _lanczos(grams, steps=min(columns, 16 if common else 40))
     if not common:
         return guesses
@@ -256,7 +268,7 @@ def _guess_top_eigenvalues(grams: Tensor, *, common: bool) -> Tensor:
         guess = torch.linalg.eigvalsh(grams[top]).amax()
     else:
         guess = _lanczos(grams[guesses.argmax()][None], steps=150).amax()
-    return guess.expand_as(guesses)
+    return guess.expand_as(guesses).clone()
 
 
 def _lanczos(grams: Tensor, steps: int) -> Tensor:
@@ -267,6 +279,7 @@ def _lanczos(grams: Tensor, steps: int) -> Tensor:
     vector = (start / start.norm()).to(grams.dtype).expand(batch, columns, 1)
     basis = torch.zeros(batch, columns, steps, dtype=grams.dtype)
     triangle = torch.zeros(batch, steps, steps, dtype=torch.float64)
+    norm = torch.zeros(batch, 1, 1, dtype=torch.float64)
     for i in range(steps):
         basis[..., i : i + 1] = vector
         vector = grams @ vector
@@ -274,7 +287,9 @@ def _lanczos(grams: Tensor, steps: int) -> Tensor:
         for _ in range(2):  # full reorthogonalization, twice
             vector = vector - basis[..., : i + 1] @ (basis[..., : i + 1].mH @ vector)
         norm = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
-        vector = vector / norm.clamp_min(torch.finfo(torch.float64).tiny)
+        ended = norm <= 1e-12 * triangle.abs().amax(dim=(1, 2))[:, None, None]
+        norm = norm.masked_fill(ended, 0.0)
+        vector = (vector / norm).masked_fill(ended, 0.0)
         if i + 1 < steps:
             triangle[:, i + 1, i] = norm[:, 0, 0]
     values, vectors = torch.linalg.eigh(triangle)

@@ -1,0 +1,349 @@
+"""Rules for modules of torch.nn.  The docstring of a rule is its proof."""
+
+__all__ = ["lipschitz"]
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import batchnorm, conv, padding
+
+from .bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, rule
+from .convolutions import conv_norm, torus
+from .linalg import ETA, U, add_up, div_up, matrix_norm, mul_up, sqrt_up
+
+# Modules that move coordinates
+
+
+@rule(
+    nn.Identity,
+    nn.PixelUnshuffle,
+    nn.PixelShuffle,
+    nn.ChannelShuffle,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+def reorder(module: nn.Module, shape: Shape) -> Bound:
+    """Reordering coordinates keeps the norm; in evaluation mode, dropout is the identity."""
+    return Bound(1.0, f"{type(module).__name__}: keeps or reorders its input")
+
+
+@rule(nn.Flatten, nn.Unflatten)
+def reshape(module: nn.Flatten | nn.Unflatten, shape: Shape) -> Bound:
+    """Coordinates keep their values, if examples stay apart."""
+    first = module.start_dim if isinstance(module, nn.Flatten) else module.dim
+    if not isinstance(first, int) or first % (len(shape) + 1) == 0:
+        raise NotCertifiedError(f"{type(module).__name__} mixes the examples of a batch.")
+    return Bound(1.0, f"{type(module).__name__}: keeps its input")
+
+
+@rule(padding._ConstantPadNd)
+def constant_pad(module: padding._ConstantPadNd, shape: Shape) -> Bound:
+    """Appends coordinates that do not depend on the input, or (negative padding) drops some."""
+    return Bound(1.0, f"{type(module).__name__}: appends constants")
+
+
+# Elementwise functions: the constant is the largest modulus of the slope
+
+
+@rule(
+    nn.ReLU,
+    nn.Tanh,
+    nn.Softsign,
+    nn.LogSigmoid,
+    nn.Softshrink,
+    nn.Tanhshrink,
+    nn.Hardtanh,
+)
+def unit_slope(module: nn.Module, shape: Shape) -> Bound:
+    """Continuous, with slopes in [0, 1], 1 being attained or approached.
+
+    tanh' = 1 − tanh²; softsign' = (1 + |x|)⁻²; (log σ)' = 1 − σ; tanhshrink' = tanh²; the others are
+    piecewise linear.
+    """
+    return Bound(1.0, f"{type(module).__name__}: slopes in [0, 1]")
+
+
+@rule(nn.LeakyReLU)
+def leaky_relu(module: nn.LeakyReLU, shape: Shape) -> Bound:
+    """Slopes 1 and a: max(1, |a|)."""
+    slope = abs(float(module.negative_slope))
+    return Bound(max(1.0, slope), f"LeakyReLU: slopes 1 and {module.negative_slope:g}")
+
+
+@rule(nn.PReLU)
+def prelu(module: nn.PReLU, shape: Shape) -> Bound:
+    """Slopes 1 and a for each channel: max(1, max |a|)."""
+    return Bound(
+        max(1.0, module.weight.double().abs().max().item()), "PReLU: largest slope of a channel"
+    )
+
+
+@rule(nn.Sigmoid)
+def sigmoid(module: nn.Sigmoid, shape: Shape) -> Bound:
+    """σ' = σ(1 − σ) ≤ ¼, attained at 0."""
+    return Bound(0.25, "Sigmoid: slopes in [0, 1/4]")
+
+
+@rule(nn.Softplus)
+def softplus(module: nn.Softplus, shape: Shape) -> Bound:
+    """log(1 + e^{βx}) / β has the slope σ(βx) < 1.
+
+    Torch replaces the function by x above a threshold t of βx, a jump of log(1 + e⁻ᵗ) / β: an error
+    of evaluation of 2e-9 / β at the default of 20, no longer one below it, where this refuses.
+    """
+    if not (module.beta > 0 and module.threshold >= 20):
+        raise NotCertifiedError(
+            "Softplus should have a positive beta and a threshold of 20 or more, or it jumps; "
+            f"got beta {module.beta:g} and threshold {module.threshold:g}."
+        )
+    return Bound(1.0, "Softplus: slopes in [0, 1]")
+
+
+@rule(nn.GELU)
+def gelu(module: nn.GELU, shape: Shape) -> Bound:
+    """Exact: (xΦ)' = Φ + xφ is largest where (2 − x²)φ = 0, x = √2: 1.12890414… < 1.1289042.
+
+    By tanh: with u = √(2/π)(x + 0.044715x³), the slope ½(1 + tanh u) + ½x u'(1 − tanh² u) and its
+    reflection about ½ have extrema at |x| = 1.4167…: 1.12900… < 1.12911.  The tests check the
+    constant on a grid, with a bound of the second derivative in between.
+    """
+    if module.approximate == "none":
+        return Bound(1.1289042, "GELU: slope at √2")
+    return Bound(1.1292, "GELU by tanh: largest slope")
+
+
+@rule(nn.SiLU)
+def silu(module: nn.SiLU, shape: Shape) -> Bound:
+    """(xσ)' = σ(1 + x(1 − σ)), largest at x = 2.39935…: 1.09983937… < 1.0998394."""
+    return Bound(1.0998394, "SiLU: slope at 2.3994")
+
+
+@rule(nn.ELU)
+def elu(module: nn.ELU, shape: Shape) -> Bound:
+    """Slopes 1 and αeˣ for x < 0: max(1, |α|)."""
+    return Bound(max(1.0, abs(float(module.alpha))), f"ELU: slopes 1 and below {module.alpha:g}")
+
+
+# Linear maps
+
+
+@rule(nn.Linear)
+def linear(module: nn.Linear, shape: Shape) -> Bound:
+    """The norm of a matrix is its largest singular value: theorem D1 of `linalg`.
+
+    On more than one axis, the map acts on each row apart.
+    """
+    return Bound(matrix_norm(module.weight), "Linear: largest singular value (D1)")
+
+
+@rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
+    """Theorems C1 to C6 of `convolutions`.
+
+    Circular padding with 2p = d(k − 1), or 'same', makes the outputs a circulant of the n pixels
+    along that axis, of which a stride s keeps each s-th row: C1 if s divides n, else at most the
+    norm without stride.  Without padding along an axis, no mode pads there: C2.
+    """
+    if module.padding_mode not in ("zeros", "circular"):
+        raise NotCertifiedError(
+            f"Padding mode '{module.padding_mode}' repeats pixels: pad with zeros or in a circle."
+        )
+    outputs = output_shape(module, shape)[1:]
+    strides, period = [], []
+    for axis, size in enumerate(shape[1:]):
+        k, s, d = module.kernel_size[axis], module.stride[axis], module.dilation[axis]
+        before, after = _padding(module, axis)
+        if module.padding_mode == "circular" and before + after > 0:
+            if before + after != d * (k - 1):
+                raise NotCertifiedError(
+                    "Circular padding repeats pixels unless it is dilation × (kernel − 1) / 2 on "
+                    f"each side, {d * (k - 1) / 2:g}: got {before}."
+                )
+            strides.append(s if size % s == 0 else 1)
+            period.append(size)
+        else:
+            strides.append(s)
+            period.append(torus(size, outputs[axis], k, s, d, before))
+    value, theorem = conv_norm(
+        module.weight,
+        groups=module.groups,
+        stride=strides,
+        dilation=module.dilation,
+        period=period,
+    )
+    return Bound(value, f"{type(module).__name__}: {theorem}")
+
+
+def _padding(module: conv._ConvNd, axis: int) -> tuple[int, int]:
+    """Padding before and after an axis."""
+    if module.padding == "valid":
+        return 0, 0
+    if module.padding == "same":
+        total = module.dilation[axis] * (module.kernel_size[axis] - 1)
+        return total // 2, total - total // 2
+    return int(module.padding[axis]), int(module.padding[axis])
+
+
+@rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+def transposed_convolution(module: conv._ConvTransposeNd, shape: Shape) -> Bound:
+    """The adjoint of the convolution from its outputs to its inputs, which has the same norm.
+
+    That convolution has the same kernel, stride, dilation and zero padding; output padding only
+    adds pixels to its input.  With m inputs and n outputs, C2 applies with n and m.
+    """
+    outputs = output_shape(module, shape)[1:]
+    period = [
+        torus(
+            outputs[axis],
+            size,
+            module.kernel_size[axis],
+            module.stride[axis],
+            module.dilation[axis],
+            int(module.padding[axis]),
+        )
+        for axis, size in enumerate(shape[1:])
+    ]
+    value, theorem = conv_norm(
+        module.weight,
+        groups=module.groups,
+        stride=module.stride,
+        dilation=module.dilation,
+        period=period,
+    )
+    return Bound(value, f"{type(module).__name__}: adjoint; {theorem}")
+
+
+@rule(batchnorm._BatchNorm)
+def batch_norm(module: batchnorm._BatchNorm, shape: Shape) -> Bound:
+    """In evaluation mode an affine map of slope γ / √(v + ε) in each channel.
+
+    The sum, the root and the quotient below are off by u of themselves each, and by η.
+    """
+    if module.running_var is None:
+        raise NotCertifiedError("BatchNorm without running statistics mixes the examples.")
+    variances = module.running_var.double()
+    if (variances < 0).any():
+        raise NotCertifiedError("BatchNorm holds a negative running variance.")
+    weights = torch.ones_like(variances) if module.weight is None else module.weight.double()
+    slopes = weights.abs() / (variances + module.eps).sqrt()
+    return Bound(
+        add_up(mul_up(slopes.max().item(), 1 + 8 * U), 2 * ETA),
+        "BatchNorm: max |γ| / √(variance + ε)",
+    )
+
+
+# Pooling
+
+
+@rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
+    """The Kronecker product of a matrix of averages for each axis: norms multiply.
+
+    Row j of an axis averages the pixels of its window, which may reach into the padding; the
+    number it divides by is the product over axes of the length of the window cut at the padded
+    image (`count_include_pad`) or at the image; or `divisor_override`.
+    """
+    axes = len(shape) - 1
+    outputs = output_shape(module, shape)[1:]
+    override = getattr(module, "divisor_override", None)
+    norms = []
+    for axis in range(axes):
+        kernel = _axis(module.kernel_size, axis)
+        stride = _axis(module.stride, axis)
+        pad = _axis(module.padding, axis)
+        size = shape[1 + axis]
+        windows = []
+        for j in range(outputs[axis]):
+            start = j * stride - pad
+            stop = min(start + kernel, size + pad)
+            inside = range(max(start, 0), min(stop, size))
+            count = stop - start if module.count_include_pad else len(inside)
+            windows.append((inside, 1 if override else count))
+        norms.append(_averages_norm(windows, size))
+    scale = 1.0 if override is None else div_up(1.0, float(abs(override)))
+    return Bound(mul_up(scale, *norms), f"{type(module).__name__}: norm along each axis")
+
+
+@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Bound:
+    """As average pooling, with the windows ⌊jn/m⌋ ≤ i < ⌈(j + 1)n/m⌉."""
+    norms = []
+    for size, count in zip(shape[1:], output_shape(module, shape)[1:], strict=True):
+        windows = [range(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
+        norms.append(_averages_norm([(window, len(window)) for window in windows], size))
+    return Bound(mul_up(*norms), f"{type(module).__name__}: norm along each axis")
+
+
+@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+def max_pool(module: nn.MaxPool2d, shape: Shape) -> Bound:
+    """√r, where r is the largest number of windows that share a pixel.
+
+    |max x − max y|² ≤ max (x − y)² ≤ Σ (xᵢ − yᵢ)² over a window; summed over windows, a pixel counts
+    r times at most.  Attained by a pixel that is the largest of each of its windows.
+    """
+    if module.return_indices:
+        raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
+    outputs = output_shape(module, shape)[1:]
+    shared = 1
+    for axis, size in enumerate(shape[1:]):
+        counts = [0] * size
+        for j in range(outputs[axis]):
+            start = j * _axis(module.stride, axis) - _axis(module.padding, axis)
+            for q in range(_axis(module.kernel_size, axis)):
+                pixel = start + q * _axis(module.dilation, axis)
+                if 0 <= pixel < size:
+                    counts[pixel] += 1
+        shared *= max(counts, default=0)
+    return Bound(sqrt_up(float(shared)), f"{type(module).__name__}: √{shared}, windows on a pixel")
+
+
+@rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+def adaptive_max_pool(module: nn.AdaptiveMaxPool2d, shape: Shape) -> Bound:
+    """As maximum pooling, with the windows of adaptive average pooling."""
+    if module.return_indices:
+        raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
+    shared = 1
+    for size, count in zip(shape[1:], output_shape(module, shape)[1:], strict=True):
+        counts = [0] * size
+        for j in range(count):
+            for pixel in range(j * size // count, -(-(j + 1) * size // count)):
+                counts[pixel] += 1
+        shared *= max(counts)
+    return Bound(sqrt_up(float(shared)), f"{type(module).__name__}: √{shared}, windows on a pixel")
+
+
+def _axis(value: Any, axis: int) -> int:
+    return int(value[axis]) if isinstance(value, Sequence) else int(value)
+
+
+def _averages_norm(windows: Sequence[tuple[range, int]], size: int) -> float:
+    """Norm of the matrix whose rows average over windows, given with what they divide by.
+
+    A quotient 1 / count in float64 is off by u of itself: ‖A‖ ≤ ‖fl(A)‖ + 2u ‖fl(A)‖_F, and
+    ‖fl(A)‖_F ≤ √m ‖fl(A)‖.
+    """
+    matrix = torch.zeros(len(windows), size, dtype=torch.float64)
+    for row, (inside, count) in zip(matrix, windows, strict=True):
+        if inside:
+            row[inside.start : inside.stop] = 1 / count
+    norm = matrix_norm(matrix)
+    return mul_up(norm, add_up(1.0, mul_up(2 * U, sqrt_up(float(len(windows))))))
+
+
+# Composition
+
+
+@rule(nn.Sequential)
+def sequential(module: nn.Sequential, shape: Shape) -> Bound:
+    """Constants multiply under composition."""
+    parts = []
+    for child in module:
+        parts.append(lipschitz(child, shape))
+        shape = output_shape(child, shape)
+    return Bound(mul_up(*(part.value for part in parts)), "Sequential: product", tuple(parts))
