@@ -1,0 +1,306 @@
+"""From bounds to radii within which a prediction cannot change.
+
+**Theorem.**  Let the margin f_y − f_j of a classifier be L_yj-Lipschitz for the ℓ2 norm.  Within the
+distance min_j (f_y(x) − f_j(x)) / L_yj of x, no other class overtakes y.
+
+If the classifier is f = Wh + b with an L-Lipschitz backbone h, then L_yj = L ‖w_y − w_j‖, which is
+at most √2 L ‖W‖ and usually much less; for any other L-Lipschitz classifier, L_yj = √2 L.
+
+What is certified is the exported network in float64: its weights are those in use, to the bit.
+Bounds include every rounding of the proofs.  Radii take the logits for exact: what the forward
+pass rounds, about 1e-10 in float64, belongs to `rounding.py` and is not subtracted yet.
+"""
+
+__all__ = ["Certificate", "certified_radii", "certify"]
+
+import hashlib
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .bounds import Bound, NotCertifiedError, Shape, output_shape
+from .export import export
+from .linalg import U, mul_up, row_distances
+from .rules import lipschitz
+
+_FORMAT = "lipnets certificate 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What is proved of a classifier, and the program it is proved of.
+
+    Arguments:
+        bound: The bound of the whole network and its derivation.
+        slopes: Bounds of the Lipschitz constants L_ij of the margins f_i − f_j, with shape (K, K),
+            in float64.
+        shape: The shape of one image, without batch dimension.
+        weights: The SHA-256 of each stored tensor of the program.
+        program: The exported network in float64, or None if the certificate was loaded.
+        arithmetic: The arithmetic of the program that the certificate is about.
+    """
+
+    bound: Bound
+    slopes: Tensor
+    shape: Shape
+    weights: dict[str, str]
+    program: nn.Module | None = field(default=None, repr=False)
+    arithmetic: str = "float64"
+
+    @property
+    def lipschitz(self) -> float:
+        """A bound of the Lipschitz constant of the logits, for the ℓ2 norm."""
+        return self.bound.value
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.slopes)
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether there is a single class: no perturbation can change the prediction."""
+        return self.num_classes == 1
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Runs the certified program.
+
+        Arguments:
+            images: The images, with shape (B, *shape), in [0, 1] and floating point.
+            batch_size: The number of images at a time.
+
+        Returns:
+            The logits, with shape (B, K), in float64.
+        """
+        if self.program is None:
+            raise ValueError("This certificate was loaded without its network: certify the model.")
+        _check_images(images, self.shape)
+        device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
+        with torch.autocast(device.type, enabled=False):
+            parts = [
+                self.program(batch.to(device, torch.float64)) for batch in images.split(batch_size)
+            ]
+        return torch.cat(parts).cpu()
+
+    def radii(self, images: Tensor, labels: Tensor, batch_size: int = 256) -> Tensor:
+        """Radii around images in which the prediction stays the label.
+
+        Arguments:
+            images: The images, with shape (B, *shape), in [0, 1] and floating point.
+            labels: The classes, with shape (B,).
+            batch_size: The number of images at a time.
+
+        Returns:
+            The radii, ℓ2 in the units of `images`, with shape (B,): negative where the prediction
+            is wrong, 0 for ties and for logits that are not finite, infinite for a single class.
+
+        Raises:
+            ValueError: If images or labels are not as described.
+        """
+        return self.radii_of(self.logits(images, batch_size), labels)
+
+    def radii_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Radii around images of which the logits are known: see `radii`.
+
+        Every quotient is rounded three times, hence reduced by 4u of itself.
+
+        Arguments:
+            logits: The logits, in any floating-point format, with shape (B, K).
+            labels: The classes, with shape (B,).
+        """
+        logits, labels = logits.detach().cpu().double(), labels.cpu()
+        _check_labels(labels, len(logits), self.num_classes)
+        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"Logits should have shape (B, {self.num_classes}), got {tuple(logits.shape)}."
+            )
+        finite = logits.isfinite().all(dim=1)
+        logits = logits.where(finite[:, None], torch.zeros_like(logits))
+        margins = logits.gather(1, labels[:, None]) - logits  # (B, K)
+        slopes = self.slopes[labels]  # (B, K)
+        radii = margins / slopes
+        # Two classes whose margin is constant: it decides for ever, and a tie is a tie.
+        constant = torch.where(margins > 0, math.inf, torch.where(margins < 0, -math.inf, 0.0))
+        radii = torch.where(slopes == 0, constant.double(), radii)
+        radii = torch.where(radii > 0, radii * (1 - 4 * U), radii)
+        own = torch.arange(self.num_classes) == labels[:, None]
+        nearest = radii.masked_fill(own, math.inf).amin(dim=1)
+        return nearest.where(finite, torch.zeros_like(nearest))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the certificate as an `.npz` file without pickles, whole or not at all."""
+        meta = {
+            "format": _FORMAT,
+            "arithmetic": self.arithmetic,
+            "shape": list(self.shape),
+            "bound": _to_dict(self.bound),
+            "weights": self.weights,
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        }
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+            slopes=self.slopes.numpy(),
+        )
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Certificate":
+        """Reads a certificate.  It says what was proved; `matches` says of which network.
+
+        Raises:
+            ValueError: If the file is not a certificate, or is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta = json.loads(file["meta"].tobytes())
+                slopes = torch.from_numpy(file["slopes"])
+            if meta["format"] != _FORMAT:
+                raise ValueError(f"its format is {meta['format']!r}, not {_FORMAT!r}")
+            return cls(
+                bound=_from_dict(meta["bound"]),
+                slopes=slopes,
+                shape=tuple(meta["shape"]),
+                weights=meta["weights"],
+                arithmetic=meta["arithmetic"],
+            )
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"'{path}' is not a readable certificate: {error}.") from error
+
+    def matches(self, model: nn.Module) -> bool:
+        """Whether a model has, bit by bit, the weights that the certificate was proved of."""
+        return _hashes(export(model)) == self.weights
+
+
+@torch.no_grad()
+def certify(model: nn.Module, shape: Shape) -> Certificate:
+    """Proves bounds of a classifier, layer by layer, from the weights in use.
+
+    Arguments:
+        model: A classifier of images in [0, 1], in evaluation mode.  If it is an `nn.Sequential`
+            that ends in an `nn.Linear`, its head is bounded by pairs of classes.
+        shape: The shape of one image, without batch dimension.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        NotCertifiedError: If no rule covers a module; if the model is in training mode, hooked or
+            patched; if a weight is not finite.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+        >>> certificate = certify(model, (1, 2, 2))
+        >>> radii = certificate.radii(torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))
+    """
+    if model.training:
+        raise NotCertifiedError(
+            f"{type(model).__name__} is in training mode: call .eval() before certifying."
+        )
+    plain = export(model)
+    outputs = output_shape(plain, shape)
+    if len(outputs) != 1:
+        raise NotCertifiedError(
+            f"A classifier should give one row of logits for an image, got shape {outputs}."
+        )
+    bound = lipschitz(plain, shape)
+    joint = mul_up(bound.value, _ROOT_2_UP)
+    slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
+    head = plain[-1] if isinstance(plain, nn.Sequential) and len(plain) > 1 else None
+    if isinstance(head, nn.Linear):
+        backbone = mul_up(*(part.value for part in bound.parts[:-1]))
+        pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
+        slopes = torch.minimum(slopes, pairs)
+    return Certificate(
+        bound=bound,
+        slopes=slopes,
+        shape=tuple(shape),
+        weights=_hashes(plain),
+        program=plain.double(),
+    )
+
+
+def certified_radii(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Radii around images in which the prediction of a classifier stays the label.
+
+    Arguments:
+        model: The classifier: see `certify`.
+        images: The images, with shape (B, *S), in [0, 1] and floating point.
+        labels: The classes, with shape (B,).
+
+    Returns:
+        The radii, ℓ2 in the units of `images`, with shape (B,): negative where the prediction is
+        wrong, 0 for ties and for logits that are not finite, infinite for a single class.
+
+    Raises:
+        ValueError: If images or labels are not as described, or there are none.
+        NotCertifiedError: If the classifier cannot be certified.
+    """
+    return certify(model, tuple(images.shape[1:])).radii(images, labels)
+
+
+_ROOT_2_UP = math.nextafter(math.sqrt(2.0), 2.0)  # above √2
+
+
+def _check_images(images: Tensor, shape: Shape) -> None:
+    if not images.is_floating_point():
+        raise ValueError(
+            f"Images should be floating point in [0, 1], got {images.dtype}: divide bytes by 255."
+        )
+    if tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f"Images should have shape (B, {shape}), got {tuple(images.shape)}.")
+    if not len(images):
+        raise ValueError("There are no images to certify: expected one at least.")
+
+
+def _check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise ValueError(
+            f"Labels should be {count} integers, got shape {tuple(labels.shape)} of {labels.dtype}."
+        )
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ValueError(
+            f"Labels should be from 0 to {num_classes - 1}, got {int(labels.min())} to "
+            f"{int(labels.max())}."
+        )
+
+
+def _hashes(plain: nn.Module) -> dict[str, str]:
+    """The SHA-256 of each stored tensor: of its dtype, its shape and its bytes."""
+    found = {}
+    for name, tensor in [*plain.named_parameters(), *plain.named_buffers()]:
+        head = f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        found[name] = hashlib.sha256(head + data).hexdigest()
+    return found
+
+
+def _to_dict(bound: Bound) -> dict[str, Any]:
+    """The derivation as plain data; the value in hexadecimal, so that no digit is lost."""
+    parts = [_to_dict(part) for part in bound.parts]
+    return {"value": bound.value.hex(), "rule": bound.rule, "parts": parts}
+
+
+def _from_dict(data: dict[str, Any]) -> Bound:
+    parts = tuple(_from_dict(part) for part in data["parts"])
+    return Bound(float.fromhex(data["value"]), data["rule"], parts)
