@@ -1,0 +1,301 @@
+"""Experiments as data: YAML files with a `base`, overrides, and every mistake told at once.
+
+A section with a `name` is a function of a registry and its arguments: the function's signature is
+the schema.  Where a file changes the name that its base gives, or an override the one that the file
+gives, the section is replaced whole, as the other arguments are those of another function.
+
+```yaml
+base: base.yaml                   # a file, or several, relative to this one
+model: {name: lipconvnet_xs, conv: aol_conv2d}
+optimizer: {name: adam, lr: 3e-3}
+```
+"""
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RecordConfig",
+    "ScheduleConfig",
+    "json_schema",
+    "load_config",
+    "parse_config",
+]
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from .. import losses, models, optim
+from ..data import Dataset
+from ..data._registry import datasets
+from ..data.augment import augmentations
+from ..data.augment import build as build_augment
+from ._files import ConfigError, dump, merge, read_file, read_overrides
+from ._schema import Section, describe, is_plain, one_of
+
+
+class _Named(Section):
+    """A function of a registry, by name, and its arguments."""
+
+    name: str
+    own: ClassVar[frozenset[str]] = frozenset({"name"})  # fields that are not arguments
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the function, defaults included where they are plain data."""
+        fields = type(self).model_fields
+        values = {key: getattr(self, key) for key in fields if key not in self.own}
+        given = self.model_fields_set
+        return {key: value for key, value in values.items() if key in given or is_plain(value)}
+
+
+class AugmentConfig(_Named):
+    """One of `lipnets.data.augment.names()`, and its arguments."""
+
+    @model_validator(mode="after")
+    def _builds(self) -> Self:
+        build_augment([{"name": self.name, **self.arguments}])
+        return self
+
+
+class DataConfig(_Named):
+    """One of `lipnets.data.names()`, its arguments, and how training goes through it.
+
+    Arguments:
+        name: The name of the data set.
+        batch_size: The number of images of an optimization step.
+        augment: Random changes of training images: names, or names with arguments.
+        limit: The number of images to train on, the first ones, if not all.
+        dir: The directory with the files of data sets.
+    """
+
+    batch_size: PositiveInt = 128
+    augment: tuple[AugmentConfig, ...] = ()
+    limit: PositiveInt | None = None
+    dir: str | None = None
+    own: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "augment", "limit", "dir"})
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """Reads `shift` as `{name: shift}`."""
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple({"name": each} if isinstance(each, str) else each for each in value)
+
+
+class ModelConfig(_Named):
+    """One of `lipnets.models.names()`, and its arguments; the data's are filled in."""
+
+
+class LossConfig(_Named):
+    """One of `lipnets.losses.names()`, and its arguments."""
+
+    @model_validator(mode="after")
+    def _builds(self) -> Self:
+        losses.build(self.name, **self.arguments)
+        return self
+
+
+class OptimizerConfig(_Named):
+    """One of `lipnets.optim.names()`, and its arguments.
+
+    Arguments:
+        name: The name of the optimizer.
+        lr: The learning rate at its peak.
+        weight_decay: The decay of weights that are neither parametrized nor biases.
+    """
+
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class ScheduleConfig(Section):
+    """A cosine schedule of the learning rate, after a linear warm-up.
+
+    Arguments:
+        epochs: How many times training goes through the data.
+        warmup_epochs: For how many of these the learning rate rises.
+    """
+
+    epochs: PositiveInt
+    warmup_epochs: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _warms_up_before_the_end(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"'warmup_epochs' should be less than 'epochs', "
+                f"got {self.warmup_epochs:g} and {self.epochs}"
+            )
+        return self
+
+
+class RecordConfig(Section):
+    """What is recorded while training.
+
+    Arguments:
+        bounds_every: The number of epochs between certificates: bounds of all layers, certified
+            accuracy, margins.  The last epoch has one in any case.
+    """
+
+    bounds_every: PositiveInt = 1
+
+
+class Config(Section):
+    """An experiment.
+
+    Arguments:
+        seed: The seed of initial weights, of the order of images and of augmentation.
+        data: The data set.
+        model: The model.
+        loss: The loss.
+        optimizer: The optimizer.
+        schedule: The schedule of the learning rate.
+        record: What is recorded while training.
+    """
+
+    seed: NonNegativeInt = 0
+    data: DataConfig
+    model: ModelConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    record: RecordConfig = Field(default_factory=RecordConfig)
+
+    def to_tree(self) -> dict[str, Any]:
+        """The config as plain data, with all defaults that are plain data."""
+        return _plain(self)
+
+    def to_yaml(self) -> str:
+        """The config as the text of a file that `load_config` reads as the same config."""
+        return dump(self.to_tree())
+
+    def fitted_to(self, dataset: Dataset) -> "Config":
+        """The same config with what the model needs to know about the data filled in.
+
+        What the config gives itself stays, where it fits.
+
+        Raises:
+            ConfigError: If it gives a number of classes, of channels or of pixels that are not
+                those of the data.
+        """
+        facts: dict[str, Any] = {
+            "num_classes": dataset.num_classes,
+            "in_chans": dataset.in_chans,
+            "img_size": dataset.img_size,
+        }
+        height, width = dataset.img_size
+        takes, given = type(self.model).model_fields, self.model.model_fields_set
+        problems = []
+        for key, fact in facts.items():
+            value = getattr(self.model, key, None)
+            square = key == "img_size" and value == height == width
+            if key in given and value != fact and not square:
+                problems.append(
+                    f"model.{key}: the images of '{dataset.name}' have {fact}, got {value}"
+                )
+        if problems:
+            raise ConfigError("", problems)
+        facts |= {"mean": dataset.mean, "std": dataset.std}
+        missing = {key: value for key, value in facts.items() if key in takes and key not in given}
+        tree = self.to_tree()
+        return parse_config({**tree, "model": {**tree["model"], **_plain(missing)}})
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a config file, on top of its bases, and replaces the values that `overrides` name.
+
+    Arguments:
+        path: A YAML file.
+        overrides: Assignments such as `"optimizer.lr=0.05"`, with values in YAML.
+
+    Raises:
+        ConfigError: If a file is missing or broken, or the config not valid; says all mistakes.
+    """
+    problems: list[str] = []
+    tree = read_file(Path(path), problems)
+    if problems:
+        raise ConfigError(str(path), problems)
+    changes = read_overrides(overrides, problems)
+    return _parse(merge(tree, changes), str(path), problems)
+
+
+def parse_config(tree: Mapping[str, Any], source: str = "") -> Config:
+    """Checks plain data against the schema of configs.
+
+    Arguments:
+        tree: The data.
+        source: Where it is from, for error messages.
+
+    Raises:
+        ConfigError: If it is not valid; says all mistakes.
+    """
+    return _parse(tree, source, [])
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of configs, for editors; `base` is allowed in files besides."""
+    schema = _schema().model_json_schema()
+    files = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    schema["properties"]["base"] = files
+    return schema
+
+
+def _parse(tree: Mapping[str, Any], source: str, problems: Sequence[str]) -> Config:
+    """Checks plain data; what is wrong with it is told after the `problems` known already."""
+    schema = _schema()
+    try:
+        config = schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(source, [*problems, *describe(error, schema)]) from None
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _schema() -> type[Config]:
+    """Configs with a variant of each section for each function of its registry."""
+    augment = one_of(AugmentConfig, augmentations)
+    many = tuple[augment, ...]  # pyright: ignore[reportInvalidTypeForm]
+    in_data = create_model("Data", __base__=DataConfig, augment=(many, ()))
+    return create_model(
+        "Config",
+        __base__=Config,
+        __doc__=Config.__doc__,
+        data=(one_of(in_data, datasets, without={"data_dir", "download", "verify"}), ...),
+        model=(one_of(ModelConfig, models.registry), ...),
+        loss=(one_of(LossConfig, losses.registry), ...),
+        optimizer=(one_of(OptimizerConfig, optim.registry, without={"model"}), ...),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Sections, tuples and dictionaries as what YAML can hold."""
+    if isinstance(value, _Named):
+        own = {key: getattr(value, key) for key in type(value).model_fields if key in value.own}
+        return _plain({**own, **value.arguments})
+    if isinstance(value, Section):
+        return _plain(dict(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

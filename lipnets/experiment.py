@@ -1,0 +1,127 @@
+"""From a config to a trained network in its run directory."""
+
+__all__ = ["ExperimentError", "build_model", "load_data", "train"]
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from . import data, losses, models, optim, recorders
+from .config import Config
+from .data import Dataset, Split
+from .recorders import every
+from .records import Record
+from .runs import Run
+from .training import Step, fit, restore_state, training_state
+
+
+class ExperimentError(Exception):
+    """An experiment that cannot be run as its config says: says why."""
+
+
+def load_data(config: Config) -> Dataset:
+    """Loads the data set of a config, with as many images to train on as it says.
+
+    Raises:
+        ExperimentError: If its files are missing, damaged or not what they should be.
+    """
+    spec = config.data
+    try:
+        dataset = data.load(spec.name, data_dir=spec.dir, **spec.arguments)
+        return replace(dataset, train=dataset.train[: spec.limit])
+    except (OSError, ValueError, TypeError) as error:
+        raise ExperimentError(f"the data set '{spec.name}' cannot be loaded: {error}") from error
+
+
+def build_model(config: Config, device: torch.device | str = "cpu") -> nn.Module:
+    """Builds the untrained model of a config in float32, with weights drawn from its seed.
+
+    Raises:
+        ExperimentError: If the model does not take its arguments.
+    """
+    spec = config.model
+    torch.manual_seed(config.seed)
+    try:
+        return models.build(spec.name, **spec.arguments).to(device, torch.float32)
+    except (ValueError, TypeError) as error:
+        raise ExperimentError(f"the model '{spec.name}' cannot be built: {error}") from error
+
+
+def train(
+    run: Run, config: Config, dataset: Dataset, untrained: Step
+) -> Iterator[tuple[Step, list[Record]]]:
+    """Trains a model, after the last epoch that was finished, and writes all that is to be kept.
+
+    Arguments:
+        run: The run directory, with or without a state.
+        config: Its config.
+        dataset: The data set.
+        untrained: The model before the first step.
+
+    Returns:
+        An iterator of the steps taken, and of the records that were written after each; ahead of
+        the first comes the untrained model.  Weights and certificate are written when it ends.
+
+    Raises:
+        NonFiniteLossError: If the loss is not finite: what was finished before is kept.
+    """
+    model = untrained.model
+    device = next(model.parameters()).device
+    split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
+    steps = math.ceil(len(split) / config.data.batch_size)  # of an epoch
+    total = steps * config.schedule.epochs
+    warmup = round(steps * config.schedule.warmup_epochs)
+
+    optimizer = _build_optimizer(model, config)
+    scheduler = optim.create_scheduler(optimizer, total, warmup)
+    loss_fn = losses.build(config.loss.name, **config.loss.arguments)
+    augment = [{"name": each.name, **each.arguments} for each in config.data.augment]
+    augment = data.augment.build(augment) if augment else None
+    generator = torch.Generator().manual_seed(config.seed)
+
+    rhythm = steps * config.record.bounds_every
+    record = [
+        recorders.loss(steps),
+        every(rhythm, recorders.certified(dataset.train, "train", limit=500), last=total),
+        every(rhythm, recorders.certified(dataset.test, "test"), last=total),
+        every(rhythm, recorders.bounds(), last=total),
+    ]
+
+    def write(step: Step) -> list[Record]:
+        records = [each for recorder in record for each in recorder(step)]
+        if records:
+            run.log(records)
+        return records
+
+    finished = 0
+    if state := run.load_state():
+        finished = state["epoch"]
+        restore_state(state, model, optimizer, scheduler, generator)
+    else:
+        yield untrained, write(untrained)
+
+    for epoch in range(finished, config.schedule.epochs):
+        batches = data.batches(split, config.data.batch_size, generator, augment=augment)
+        for step in fit(
+            *(model, batches, loss_fn, optimizer, scheduler),
+            steps_per_epoch=steps,
+            start=epoch * steps,
+        ):
+            yield step, write(step)
+        state = training_state(model, optimizer, scheduler, generator)
+        run.save_state({"epoch": epoch + 1, **state})
+
+    run.save_model(model)
+    run.save_certificate(Step(total, config.schedule.epochs, model, untrained.shape).certificate)
+
+
+def _build_optimizer(model: nn.Module, config: Config) -> Optimizer:
+    spec = config.optimizer
+    try:
+        return optim.create_optimizer(model, spec.name, **spec.arguments)
+    except ValueError as error:
+        raise ExperimentError(f"the optimizer '{spec.name}' cannot be built: {error}") from error

@@ -1,0 +1,20 @@
+"""Recorders: functions that measure a training while it runs, from one step to records.
+
+No recorder changes what it looks at: the model, its mode and the random state are left as they are.
+
+```python
+record = every(100, lipnets.recorders.build("bounds"))
+for step in fit(model, batches, loss_fn, optimizer, scheduler, steps_per_epoch=100):
+    run.log(record(step))
+```
+"""
+
+__all__ = ["Recorder", "bounds", "build", "certified", "every", "loss", "names", "registry"]
+
+from ._registry import Recorder, registry
+from .bounds import bounds
+from .certified import certified
+from .loss import loss
+from .rhythm import every
+
+build, names = registry.build, registry.names

@@ -1,0 +1,240 @@
+"""Trains a certified network: reads a config, builds, trains, and writes a run directory."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lipnets import data, experiment, layers, losses, models, optim
+from lipnets.bounds import NotCertifiedError
+from lipnets.certify import certify
+from lipnets.config import Config, ConfigError, json_schema, load_config
+from lipnets.data import Dataset
+from lipnets.experiment import ExperimentError, build_model, load_data
+from lipnets.linalg import UnsoundArithmeticError
+from lipnets.metrics import RADII, accuracy, certified_accuracy
+from lipnets.records import Record
+from lipnets.runs import Run, RunError
+from lipnets.training import NonFiniteLossError, Step
+
+EXAMPLES = """examples:
+  python train.py configs/digits/lipconvnet_aol.yaml
+  python train.py configs/digits/lipconvnet_aol.yaml "optimizer.lr=1e-3" --out runs/slow
+  python train.py --resume --out runs/slow       go on after an interruption
+  python train.py --list                         what configs can name
+  python train.py --schema > schema.json         their JSON Schema, for an editor
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status; mistakes are told in a sentence."""
+    args = parse(arguments)
+    try:
+        if args.schema:
+            print(json.dumps(json_schema(), indent=2))
+        elif args.list:
+            print_names()
+        else:
+            train(args, Console())
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{how_to_resume(args)}", file=sys.stderr)
+        return 130
+    except NonFiniteLossError as error:
+        print(f"error: {error}{how_to_resume(args)}", file=sys.stderr)
+        return 1
+    except (ExperimentError, ConfigError, RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (NotCertifiedError, UnsoundArithmeticError) as error:
+        print(f"error: this network cannot be certified: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "train.py", description=__doc__, epilog=EXAMPLES, formatter_class=raw
+    )
+    add = parser.add_argument
+    add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as those in configs/")
+    add("overrides", nargs="*", metavar="KEY.SUB=VALUE", help="values that replace the file's")
+    add("--out", type=Path, metavar="DIR", help="the run directory (default: below runs/)")
+    add("--resume", action="store_true", help="go on after the last epoch that was finished")
+    add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
+    add("--device", default="cpu", metavar="cpu|cuda", help="where to train (default: cpu)")
+    add("--list", action="store_true", help="list what configs can name, and stop")
+    add("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
+    args = parser.parse_intermixed_args(arguments)
+    if not (args.config or args.schema or args.list or (args.resume and args.out)):
+        parser.error("which CONFIG? With --resume, --out DIR is enough. See --help.")
+    if args.config and "=" in args.config:
+        parser.error(f"'{args.config}' should be a CONFIG: values come after it.")
+    if args.config and args.out is None:
+        path = Path(args.config)
+        args.out = Path("runs") / f"{path.resolve().parent.name}_{path.stem}"
+    return args
+
+
+def how_to_resume(args: argparse.Namespace) -> str:
+    """How to go on after an interruption, as the end of a message."""
+    if args.out is None or not (args.out / "state").is_dir():
+        return ""
+    command = f"python train.py --resume --out {args.out}"
+    return f"\nAll epochs that were finished are kept. To go on after the last: {command}"
+
+
+def print_names() -> None:
+    """Prints what configs can name."""
+    registries = {
+        "models": models.names(),
+        "layers": layers.names(),
+        "losses": losses.names(),
+        "optimizers": optim.names(),
+        "data sets": data.names(),
+        "augmentations": data.augment.names(),
+    }
+    for kind, names in registries.items():
+        print(f"{kind}:\n  {', '.join(names)}")
+
+
+def train(args: argparse.Namespace, console: Console) -> None:
+    """Trains a network, or goes on with it, and prints what came out."""
+    started = time.monotonic()
+    device = find_device(args.device)
+    changes = [*args.overrides, *([f"data.dir={args.data_dir}"] if args.data_dir else [])]
+    if args.resume:
+        run = Run.open(args.out)
+        before = run.config()
+        config = load_config(args.config or run.path / "config.yaml", changes)
+        dataset = load_data(config)
+        config = config.fitted_to(dataset)
+        refuse_changes(run, before, config)
+    else:
+        Run.check_free(args.out)
+        config = load_config(args.config, changes)
+        dataset = load_data(config)
+        config = config.fitted_to(dataset)
+
+    model = build_model(config, device)
+    untrained = Step(0, 0.0, model, tuple(dataset.train.images.shape[1:]))
+    with console.status("Certifying the untrained network, so that no training is in vain"):
+        bound = certify_first(untrained)
+    parameters = sum(each.numel() for each in model.parameters())
+    console.print(
+        f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {bound:.6g} before "
+        f"training, on {len(dataset.train)} images of {dataset.name}.",
+        highlight=False,
+    )
+    run = Run.open(args.out) if args.resume else Run.create(args.out, config)
+    with progress(console, config) as show:
+        for step, records in experiment.train(run, config, dataset, untrained):
+            show(step, records)
+    print_results(console, run, dataset, time.monotonic() - started)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, in full precision."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ExperimentError(f"there is no device '{name}' here: {first}") from None
+    torch.set_float32_matmul_precision("highest")
+    return device
+
+
+def refuse_changes(run: Run, before: Config, now: Config) -> None:
+    """Makes sure that a run goes on with the config it was begun with."""
+    old, new = flatten(before.to_tree()), flatten(now.to_tree())
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changes := [key for key in keys if key != "data.dir"]:
+        lines = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in changes]
+        head = f"{run.path} was begun with another config, and can go on with its own only:"
+        raise RunError("\n  ".join([head, *lines]))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a tree by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def certify_first(untrained: Step) -> float:
+    """The bound of the untrained network: what no rule covers is refused now, not after hours."""
+    try:
+        return untrained.certificate.lipschitz
+    except (ValueError, RuntimeError) as error:
+        shape = tuple(untrained.shape)
+        raise ExperimentError(f"the model does not fit images of shape {shape}: {error}") from error
+
+
+@contextmanager
+def progress(console: Console, config: Config) -> Iterator[Callable[[Step, list[Record]], None]]:
+    """Shows how training goes: a bar on a terminal, a line for every epoch elsewhere."""
+    epochs, started = config.schedule.epochs, time.monotonic()
+    latest: dict[str, float] = {}
+
+    def summary(step: Step) -> str:
+        loss = latest.get("train/loss", step.loss)
+        parts = [f"epoch {math.floor(step.epoch)}/{epochs}", f"loss {loss:.4f}"]
+        for name, label in [("test/accuracy", "clean"), ("test/certified_accuracy", "certified")]:
+            parts.append(f"{label} {latest[name]:.1%}" if name in latest else "")
+        return "  ".join(parts)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("training", total=epochs)
+
+        def show(step: Step, records: list[Record]) -> None:
+            latest.update({record.name: record.value for record in records})
+            if console.is_terminal:
+                bar.update(task, completed=step.epoch, description=summary(step))
+            elif step.epoch == int(step.epoch):
+                elapsed = time.monotonic() - started
+                print(f"{summary(step)}  ({elapsed:.0f} s)", flush=True)
+
+        yield show
+
+
+def print_results(console: Console, run: Run, dataset: Dataset, seconds: float) -> None:
+    """Prints what the network that was written can do on held-out data, and where it lies."""
+    model, test = run.load_model(), dataset.test
+    certificate = certify(model, tuple(test.images.shape[1:]))
+    with console.status("Certifying all held-out images"):
+        logits = certificate.logits(test.images)
+    radii = certificate.radii_of(logits, test.labels)
+    table = Table(title=f"{len(test)} held-out images of {dataset.name}", title_justify="left")
+    table.add_column("")
+    table.add_column("accuracy", justify="right")
+    table.add_row("clean", f"{accuracy(logits, test.labels):.2%}")
+    for radius in RADII:
+        name = f"{radius * 255:.0f}/255" if 0 < radius < 1 else f"{radius:g}"
+        table.add_row(f"certified at {name}", f"{certified_accuracy(radii, radius):.2%}")
+    console.print(table)
+    for line in (
+        f"Radii are l2, in pixels of [0, 1]. Lipschitz bound {certificate.lipschitz:.6g}.",
+        f"Took {seconds:.0f} s. Weights, certificate and history are in {run.path}.",
+        f"Next: python evaluate.py {run.path}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
