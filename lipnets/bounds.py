@@ -16,6 +16,7 @@ __all__ = [
     "output_shape",
     "refuse_inplace",
     "rule",
+    "without_autocast",
 ]
 
 import math
@@ -117,7 +118,8 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
     forward, bound = _RULES[owner]
     for complaint in _complaints(module, owner, forward):
         raise NotCertifiedError(f"{cls.__name__} {complaint}")
-    return bound(module, shape)
+    with without_autocast(module):
+        return bound(module, shape)
 
 
 def output_shape(module: nn.Module, shape: Shape) -> Shape:
@@ -127,7 +129,8 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
         ValueError: If the module does not take examples of this shape.
     """
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with without_autocast(module), fake, torch.no_grad():
             # The dtype of a weight, for modules that refuse to mix dtypes.
             weight = next((p for p in module.parameters() if p.is_floating_point()), None)
             example = torch.empty(1, *shape, dtype=None if weight is None else weight.dtype)
@@ -135,6 +138,12 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
     except (RuntimeError, ValueError, IndexError) as error:
         name = type(module).__name__
         raise ValueError(f"{name} does not take examples of shape {shape}: {error}") from error
+
+
+def without_autocast(module: nn.Module) -> torch.autocast:
+    """A context in which `module` computes in the dtypes of its tensors."""
+    device = next((tensor.device.type for tensor in module.parameters()), "cpu")
+    return torch.autocast("cpu" if device == "meta" else device, enabled=False)
 
 
 def refuse_inplace(module: nn.Module) -> None:

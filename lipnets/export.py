@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .bounds import without_autocast
+
 
 @torch.no_grad()
 def export(model: nn.Module) -> nn.Module:
@@ -30,8 +32,7 @@ def export(model: nn.Module) -> nn.Module:
         (<class 'torch.nn.modules.linear.Linear'>, True)
     """
     plain = copy.deepcopy(model).eval()
-    device = next((tensor.device.type for tensor in plain.parameters()), "cpu")
-    with torch.autocast(device, enabled=False):
+    with without_autocast(plain):
         for module in plain.modules():
             if parametrize.is_parametrized(module):
                 _materialize(module)

@@ -197,7 +197,7 @@ def squared_norms(matrices: Tensor, *, common: bool = True) -> Tensor:
         The bounds, with shape (B,).
     """
     if matrices.shape[1] < matrices.shape[2]:
-        matrices = matrices.mH
+        matrices = matrices.mH.resolve_conj()
     columns = matrices.shape[2]
     frobenius = sums_of_squares(matrices)
     if columns == 1 or not matrices.numel():
@@ -326,9 +326,9 @@ def check_arithmetic() -> None:
     Raises:
         UnsoundArithmeticError: If a result is not exact.
     """
-    _check_subnormals()
     _check_products(64)
     _check_large_products()
+    _check_subnormals()
 
 
 @lru_cache(maxsize=1)

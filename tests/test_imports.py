@@ -1,0 +1,99 @@
+"""Imports go one way, and public names are what they say."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import lipnets
+
+PACKAGE = Path(lipnets.__file__).parent
+LEVELS = [  # a room may import from the rooms above it, and from itself
+    {"linalg", "registry", "records", "compat"},
+    {"convolutions"},
+    {"bounds"},
+    {"rules", "layers", "parametrizations"},
+    {"models"},
+    {"certify", "export", "estimates", "audit"},
+    {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
+    {"runs", "config", "report"},
+]
+
+
+def rooms() -> dict[str, int]:
+    return {room: level for level, names in enumerate(LEVELS) for room in names}
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of lipnets that a file imports when it is imported itself."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            if node.level == depth:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+            elif node.level == 0 and (node.module or "").split(".")[0] == "lipnets":
+                names = [node.module.partition(".")[2] or alias.name for alias in node.names]
+            else:
+                continue
+            found |= {name.split(".")[0] for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("lipnets.")}
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    levels = rooms()
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in ("__init__", "conftest"):
+            continue
+        assert room in levels, f"{path.name} is in no room: place it in LEVELS"
+        wrong += [
+            f"{path.relative_to(PACKAGE)} imports {other}"
+            for other in imported(path)
+            if other != room and levels[other] > levels[room]
+        ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", [name for name in lipnets.__all__ if name != "__version__"])
+def test_every_public_name_loads(name) -> None:
+    value = getattr(lipnets, name)
+    assert isinstance(value, ModuleType) == (name in lipnets._MODULES)
+
+
+@pytest.mark.parametrize("name", ["certify", "export", "audit"])
+def test_a_function_keeps_its_name_where_its_module_bears_the_same(name) -> None:
+    code = f"import lipnets.{name}; from lipnets.{name} import {name}; import lipnets as l; "
+    code += f"assert l.{name} is {name}, l.{name}; from lipnets import {name} as again; "
+    code += f"assert again is {name}; print('same')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "same\n", run.stderr
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, lipnets; dir(lipnets); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
+@pytest.mark.parametrize("module", ["certify", "layers", "models", "rules"])
+def test_timm_is_not_needed_to_certify(module) -> None:
+    code = f"import sys; sys.modules['timm'] = None; import lipnets.{module}; print('fine')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "fine\n", run.stderr
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lipshitz'"):
+        lipnets.lipshitz  # noqa: B018
+
+
+def test_submodules_import_by_name() -> None:
+    assert importlib.import_module("lipnets.certify").Certificate is lipnets.Certificate

@@ -1,0 +1,291 @@
+"""Norms of matrices against Rayleigh quotients in exact rational arithmetic."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor
+
+from lipnets import linalg
+from lipnets.linalg import (
+    UnsoundArithmeticError,
+    add_up,
+    check_arithmetic,
+    div_up,
+    gamma,
+    matrix_norm,
+    mul_up,
+    row_distances,
+    scale_up,
+    sqrt_up,
+    squared_norms,
+    sums_of_squares,
+    unit_scale,
+)
+
+TINY, HUGE = 5e-324, 1.7e308
+
+
+def exact_square(matrix: Tensor) -> Fraction:
+    """A rational number below ‖W‖², and within rounding of it: a Rayleigh quotient."""
+    rows = [[Fraction(x) for x in row] for row in matrix.double().tolist()]
+    scale = max((abs(x) for row in rows for x in row), default=Fraction(0)) or Fraction(1)
+    unit = torch.tensor([[float(x / scale) for x in row] for row in rows]).double()
+    vector = [Fraction(x) for x in torch.linalg.svd(unit)[2][0].tolist()]
+    image = [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction(0)) for row in rows]
+    return sum(x * x for x in image) / sum(x * x for x in vector)
+
+
+def orthogonal(size: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(size, size))[0]
+
+
+def with_singular_values(values: Tensor) -> Tensor:
+    return orthogonal(len(values)) * values @ orthogonal(len(values))
+
+
+FAMILIES = {
+    "gaussian": lambda: torch.randn(9, 7),
+    "wide": lambda: torch.randn(3, 12),
+    "row": lambda: torch.randn(1, 13),
+    "column": lambda: torch.randn(13, 1),
+    "1×1": lambda: torch.tensor([[-3.7]]),
+    "zeros with one": lambda: torch.zeros(6, 6).index_put(
+        (torch.tensor(2),) * 2, torch.tensor(2.0)
+    ),
+    "orthogonal": lambda: orthogonal(12),
+    "orthogonal in float32": lambda: orthogonal(12).float(),
+    "orthogonal in bfloat16": lambda: orthogonal(8).bfloat16(),
+    "cluster of 1e-9": lambda: with_singular_values(1 - 1e-9 * torch.rand(12)),
+    "cluster of 2e-7": lambda: with_singular_values(1 - 2e-7 * torch.rand(12)),
+    "needle of 1e-6": lambda: with_singular_values(torch.tensor([1 + 1e-6, *[1.0] * 11])),
+    "rank one": lambda: torch.outer(torch.randn(8), torch.randn(10)),
+    "all equal": lambda: torch.full((7, 5), 0.1),
+    "huge dynamic range": lambda: torch.randn(10, 10) * 10.0 ** torch.linspace(-18, 18, 10),
+    "Kahan": lambda: torch.triu(torch.full((8, 8), -0.3), 1) + torch.diag(0.9 ** torch.arange(8.0)),
+    "float32 of 1e37": lambda: torch.randn(6, 6).float() * 1e37,
+    "float32 of 1e-37": lambda: torch.randn(6, 6).float() * 1e-37,
+    "float32 subnormal": lambda: torch.randn(6, 6).float() * 1e-43,
+    "smallest float32": lambda: torch.full((4, 4), 2.0**-149, dtype=torch.float32),
+    "1e300": lambda: torch.randn(6, 6) * 1e300,
+    "1e-300": lambda: torch.randn(6, 6) * 1e-300,
+    "subnormal": lambda: torch.randn(6, 6) * 1e-320,
+    "smallest": lambda: torch.full((5, 3), TINY),
+    "from 1e300 to subnormal": lambda: torch.randn(6, 6) * 10.0 ** torch.linspace(-322, 300, 6),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+def test_matrix_norm_is_above_every_rayleigh_quotient_and_close(family) -> None:
+    for _ in range(4):
+        matrix = family()
+        square, bound = exact_square(matrix), Fraction(matrix_norm(matrix))
+        assert bound**2 >= square
+        assert (bound - Fraction(3 * TINY)) ** 2 <= square * (1 + Fraction(1, 10**9))
+
+
+@pytest.mark.parametrize("size", [130, 260])
+def test_matrix_norm_is_tight_for_large_matrices_of_every_spectrum(size) -> None:
+    for values in (torch.rand(size), 1 - 1e-7 * torch.rand(size), torch.ones(size)):
+        matrix = with_singular_values(values)
+        norm = torch.linalg.svdvals(matrix)[0].item()
+        assert norm * (1 - 1e-13) <= matrix_norm(matrix) <= norm * (1 + 1e-9)
+
+
+def test_matrix_norm_of_zeros_is_zero() -> None:
+    assert matrix_norm(torch.zeros(3, 4)) == 0
+    assert matrix_norm(torch.zeros(0, 4)) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_matrix_norm_of_what_is_not_finite_is_infinite(bad) -> None:
+    matrix = torch.eye(3)
+    matrix[1, 2] = bad
+    assert matrix_norm(matrix) == math.inf
+
+
+def test_matrix_norm_overflows_to_infinity() -> None:
+    assert matrix_norm(torch.full((9, 9), HUGE)) == math.inf
+
+
+def test_soundness_rests_on_no_factorization(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.randn(20, 20)
+    square = exact_square(matrix)
+
+    def lying(a: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.randn_like(a).tril(), torch.zeros(len(a), dtype=torch.int32)
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lying)
+    assert Fraction(matrix_norm(matrix)) ** 2 >= square
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.999, 1e3])
+def test_soundness_rests_on_no_eigenvalue(monkeypatch: pytest.MonkeyPatch, factor) -> None:
+    matrix = torch.randn(20, 20)
+    square = exact_square(matrix)
+    guess = linalg._guess_top_eigenvalues
+    monkeypatch.setattr(
+        linalg, "_guess_top_eigenvalues", lambda g, common: factor * guess(g, common=common)
+    )
+    bound = Fraction(matrix_norm(matrix)) ** 2
+    assert bound >= square
+    assert bound <= sum(Fraction(x) ** 2 for x in matrix.flatten().tolist()) * (1 + Fraction(1e-9))
+
+
+def test_a_bound_that_is_not_a_number_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linalg, "_verify", lambda *_: torch.tensor([math.nan]))
+    matrix = torch.randn(5, 5)
+    assert matrix_norm(matrix) == pytest.approx(matrix.norm().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("common", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(5, 4, 4), (3, 7, 2), (3, 2, 7), (4, 80, 80), (6, 1, 1), (2, 1, 5)]
+)
+def test_squared_norms_of_a_batch(shape, common, dtype) -> None:
+    matrices = torch.randn(shape, dtype=dtype)
+    matrices[0] *= 1e-3
+    squares = torch.linalg.matrix_norm(matrices, ord=2) ** 2
+    bounds = squared_norms(matrices, common=common)
+    assert (bounds >= squares * (1 - 1e-13)).all()
+    assert bounds.max() <= squares.max() * (1 + 1e-9)
+    if not common and min(shape[1:]) <= 64:
+        assert (bounds <= squares * (1 + 1e-9)).all()
+
+
+def test_sums_of_squares_are_above_the_exact_sums() -> None:
+    for scale in (1.0, 1e-160, 1e-200):
+        matrices = torch.randn(3, 50, 7) * scale
+        for matrix, bound in zip(matrices, sums_of_squares(matrices).tolist(), strict=True):
+            exact = sum(Fraction(x) ** 2 for x in matrix.flatten().tolist())
+            assert exact <= Fraction(bound) <= exact * (1 + Fraction(1, 10**12)) + Fraction(1e-300)
+
+
+def test_scalars_are_rounded_upwards_and_by_one_unit_at_most() -> None:
+    numbers = [0.0, TINY, 1e-310, 1e-160, 0.1, 1.0, 1 / 3, 3.0, 1e10 + 0.1, 1e200, HUGE]
+    for a in numbers:
+        root = sqrt_up(a)
+        assert Fraction(root) ** 2 >= Fraction(a)
+        assert root == 0 or Fraction(math.nextafter(root, 0)) ** 2 < Fraction(a)
+        for b in numbers:
+            operations = {
+                add_up(a, b): Fraction(a) + Fraction(b),
+                mul_up(a, b): Fraction(a) * Fraction(b),
+            }
+            if b:
+                operations[div_up(a, b)] = Fraction(a) / Fraction(b)
+            for result, exact in operations.items():
+                below = math.nextafter(result, -math.inf)
+                assert result == math.inf or Fraction(result) >= exact
+                assert exact == 0 or Fraction(below) < exact
+    assert mul_up(1.5, 1.0, 2.0) == 3.0
+    assert add_up() == 0
+    assert mul_up() == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_scalars_that_are_not_finite_give_infinity(bad) -> None:
+    assert add_up(1.0, bad) == math.inf
+    assert mul_up(0.0, bad) == math.inf
+    assert div_up(1.0, bad) == math.inf
+    assert div_up(bad, 1.0) == math.inf
+    assert sqrt_up(bad) == math.inf
+    assert scale_up(bad, 3) == math.inf
+
+
+def test_undefined_quotients_and_roots_are_infinite() -> None:
+    assert div_up(1.0, 0.0) == math.inf
+    assert div_up(1.0, -1.0) == math.inf
+    assert sqrt_up(-1.0) == math.inf
+
+
+def test_gamma_is_above_its_definition() -> None:
+    for k in (1, 2, 7, 1000, 10**6):
+        exact = Fraction(k, 2**53) / (1 - Fraction(k, 2**53))
+        assert exact <= Fraction(gamma(k)) <= exact * (1 + Fraction(1, 2**52))
+
+
+@pytest.mark.parametrize("exponent", [-1080, -1074, -1030, -500, 0, 500, 1000])
+def test_scale_up_is_the_next_float(exponent) -> None:
+    exact = Fraction(0.7) * Fraction(2) ** exponent
+    scaled = scale_up(0.7, exponent)
+    assert Fraction(math.nextafter(scaled, 0)) < exact <= Fraction(scaled)
+
+
+def test_unit_scale_says_what_underflow_takes() -> None:
+    matrix = torch.tensor([[1e300, 3 * TINY], [0.1, 7 * TINY]])
+    scaled, exponent, lost = unit_scale(matrix)
+    assert scaled is not None
+    assert 0.5 <= scaled.abs().max() < 1
+    differences = [
+        Fraction(x) * Fraction(2) ** exponent - Fraction(y)
+        for x, y in zip(scaled.flatten().tolist(), matrix.flatten().tolist(), strict=True)
+    ]
+    assert any(differences)
+    assert sum(x * x for x in differences) <= Fraction(lost) ** 2
+    assert unit_scale(torch.randn(3, 3))[2] == 0
+
+
+def test_row_distances_are_above_the_exact_ones() -> None:
+    for scale in (1.0, 1e-170, 1e100):
+        matrix = torch.randn(6, 30).float().double() * scale
+        distances = row_distances(matrix)
+        for i in range(6):
+            for j in range(6):
+                pairs = zip(matrix[i].tolist(), matrix[j].tolist(), strict=True)
+                exact = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs)
+                found = Fraction(distances[i, j].item()) ** 2
+                assert exact <= found <= exact * (1 + Fraction(1, 10**10)) + Fraction(1e-160) ** 2
+    assert row_distances(torch.ones(2, 3)).eq(0).all()
+
+
+def test_this_machine_passes_the_canary() -> None:
+    check_arithmetic()
+
+
+def test_the_canary_finds_flushed_subnormals() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        with pytest.raises(UnsoundArithmeticError, match="flush"):
+            matrix_norm(torch.eye(2))
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def in_float32(a: Tensor, b: Tensor) -> Tensor:
+    low = torch.complex64 if a.is_complex() else torch.float32
+    return torch.einsum("ij,jk->ik", a.to(low), b.to(low)).to(a.dtype)
+
+
+def strassen(a: Tensor, b: Tensor) -> Tensor:
+    if a.is_complex() or min(*a.shape, *b.shape) < 2 or any(n % 2 for n in (*a.shape, *b.shape)):
+        return torch.einsum("ij,jk->ik", a, b)
+    (a11, a12), (a21, a22) = (half.chunk(2, 1) for half in a.chunk(2, 0))
+    (b11, b12), (b21, b22) = (half.chunk(2, 1) for half in b.chunk(2, 0))
+
+    def mul(x: Tensor, y: Tensor) -> Tensor:
+        return torch.einsum("ij,jk->ik", x, y)
+
+    m1, m2, m3 = mul(a11 + a22, b11 + b22), mul(a21 + a22, b11), mul(a11, b12 - b22)
+    m4, m5 = mul(a22, b21 - b11), mul(a11 + a12, b22)
+    m6, m7 = mul(a21 - a11, b11 + b12), mul(a12 - a22, b21 + b22)
+    top = torch.cat([m1 + m4 - m5 + m7, m3 + m5], 1)
+    return torch.cat([top, torch.cat([m2 + m4, m1 - m2 + m3 + m6], 1)])
+
+
+def three_products(a: Tensor, b: Tensor) -> Tensor:
+    if not a.is_complex():
+        return torch.einsum("ij,jk->ik", a, b)
+    first, second = a.real.mm(b.real), a.imag.mm(b.imag)
+    both = (a.real + a.imag).mm(b.real + b.imag)
+    return torch.complex(first - second, both - first - second)
+
+
+@pytest.mark.parametrize("product", [in_float32, strassen, three_products])
+def test_the_canary_finds_products_of_another_kind(monkeypatch, product) -> None:
+    monkeypatch.setattr(Tensor, "__matmul__", product)
+    with pytest.raises(UnsoundArithmeticError, match="term by term"):
+        check_arithmetic()
