@@ -44,12 +44,15 @@ def _normal_taps(sigma: float, reach: int) -> Tensor:
 
 def _mirror(images: Tensor, reach: int) -> Tensor:
     """Pads images by mirrors at the centres of border pixels, however small images are."""
-    for dim in (2, 3):
-        size = images.shape[dim]
-        period = max(2 * (size - 1), 1)
-        places = torch.arange(-reach, size + reach, device=images.device).remainder(period)
-        images = images.index_select(dim, torch.minimum(places, period - places) % size)
-    return images
+    rows, columns = (_mirrored(size, reach).to(images.device) for size in images.shape[2:])
+    return images[:, :, rows[:, None], columns]
+
+
+def _mirrored(size: int, reach: int) -> Tensor:
+    """The pixels seen at -reach, ..., size + reach - 1."""
+    period = max(2 * (size - 1), 1)
+    places = torch.arange(-reach, size + reach).remainder(period)
+    return torch.minimum(places, period - places) % size
 
 
 def _correlate(images: Tensor, kernel: Tensor) -> Tensor:
