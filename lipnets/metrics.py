@@ -18,6 +18,7 @@ __all__ = [
     "RADII",
     "CertifiedCurve",
     "accuracy",
+    "bootstrap_mean",
     "certified_accuracy",
     "clopper_pearson",
     "correct",
@@ -210,6 +211,32 @@ def clopper_pearson(successes: int, trials: int, alpha: float = 0.05) -> tuple[f
     low = betaincinv(successes, failures + 1, alpha / 2) if successes else 0.0
     high = betaincinv(successes + 1, failures, 1 - alpha / 2) if failures else 1.0
     return float(low), float(high)
+
+
+def bootstrap_mean(
+    values: Tensor, resamples: int = 2000, alpha: float = 0.05, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval of a mean, by percentiles: of about 1 − `alpha`, not exact.
+
+    Arguments:
+        values: One finite number an example, with shape (B,).
+        resamples: The number of times that as many examples are drawn with replacement.
+        alpha: The probability of missing, split between both sides.
+        seed: Which draw.
+
+    Returns:
+        The ends of the interval.
+    """
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"'values' should have shape (B,), B > 0, got {tuple(values.shape)}.")
+    generator = torch.Generator().manual_seed(seed)
+    values, means = values.detach().cpu().double(), []
+    for _ in range(resamples):
+        draw = torch.randint(len(values), (len(values),), generator=generator)
+        means.append(values[draw].mean())
+    ends = torch.tensor([alpha / 2, 1 - alpha / 2], dtype=torch.float64)
+    low, high = torch.stack(means).quantile(ends).tolist()
+    return low, high
 
 
 def _share(mask: Tensor) -> float:

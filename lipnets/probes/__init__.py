@@ -1,0 +1,37 @@
+"""Probes: what `evaluate.py` measures.  A probe looks at a network and images, and yields records.
+
+```python
+subject = Subject.of(model, dataset.test)
+for record in lipnets.probes.build("corruptions", limit=200)(subject):
+    print(record)
+```
+
+The numbers do not depend on the batch size, and a probe leaves the model, its mode and the random
+state as they were.  On its way it checks what must be true of every network: an `InvariantError`
+says that the certificate, or the code that uses it, is wrong.
+"""
+
+__all__ = [
+    "InvariantError",
+    "Probe",
+    "Subject",
+    "build",
+    "certified",
+    "corruptions",
+    "dynamics",
+    "frequency",
+    "names",
+    "registry",
+    "tightness",
+]
+
+from ._registry import Probe, registry
+from .certified import certified
+from .corruptions import corruptions
+from .dynamics import dynamics
+from .frequency import frequency
+from .invariants import InvariantError
+from .subject import Subject
+from .tightness import tightness
+
+build, names = registry.build, registry.names

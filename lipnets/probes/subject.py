@@ -1,0 +1,191 @@
+"""The subject of probes: a certified network, and the images that it is examined on."""
+
+__all__ = ["Subject", "Tracker"]
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..certify import Certificate, certify
+from ..data import Split
+from ..metrics import clopper_pearson
+from ..records import Record
+
+T = TypeVar("T")
+
+
+class Tracker(Protocol):
+    """Goes through a sequence, and shows how far it is."""
+
+    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
+        """Yields the items in turn."""
+        ...
+
+
+def _silently(items: Sequence[T], what: str) -> Iterable[T]:
+    return items
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network under examination.  All numbers are of its certified program, in float64.
+
+    Arguments:
+        model: The model, which nobody changes.
+        certificate: What is proved of it, with the program that is proved.
+        split: The images and their labels.
+        indices: The index of each image in its data set, with shape (N,).
+        logits: The logits of the images, with shape (N, K).
+        whole: The number of images that the data set has in this split.
+        batch_size: The number of images at a time.
+        history: The records of the training.
+        provenance: What every record says of its origin, such as the name of the data set.
+        track: Shows the progress of a loop.
+    """
+
+    model: nn.Module
+    certificate: Certificate
+    split: Split
+    indices: Tensor
+    logits: Tensor
+    whole: int
+    batch_size: int = 256
+    history: Sequence[Record] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    track: Tracker = _silently
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        split: Split,
+        *,
+        limit: int | None = None,
+        batch_size: int = 256,
+        device: torch.device | str = "cpu",
+        history: Sequence[Record] = (),
+        provenance: dict[str, Any] | None = None,
+        track: Tracker = _silently,
+    ) -> "Subject":
+        """Certifies a model and runs it on images.
+
+        Arguments:
+            model: The model, in evaluation mode.
+            split: The images and their labels.
+            limit: The number of images to examine it on, evenly spaced in the split; by default
+                all of them.
+            batch_size: The number of images at a time.
+            device: Where the certified program runs.
+            history: The records of the training.
+            provenance: What every record should say of its origin.
+            track: Shows the progress of a loop.
+
+        Raises:
+            NotCertifiedError: If the model cannot be certified.
+            ValueError: If there are no images, or if a label is not a class of the model.
+        """
+        if len(split) == 0:
+            raise ValueError("There is nothing to examine the model on: the split is empty.")
+        whole, indices = len(split), _evenly_spaced(len(split), limit)
+        split = split[indices]
+        with torch.random.fork_rng():
+            certificate = certify(model, tuple(split.images.shape[1:]))
+        if certificate.program is not None:
+            certificate.program.to(device)
+        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < certificate.num_classes:
+            raise ValueError(
+                f"The model has {certificate.num_classes} classes, and labels go from "
+                f"{int(split.labels.min())} to {int(split.labels.max())}: it was trained on "
+                "other data."
+            )
+        logits = _logits(certificate, split.images, batch_size, track)
+        return cls(
+            model,
+            certificate,
+            split,
+            indices,
+            logits,
+            whole,
+            batch_size,
+            history,
+            provenance or {},
+            track,
+        )
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def images(self) -> Tensor:
+        """The images, with shape (N, C, H, W)."""
+        return self.split.images
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels, with shape (N,)."""
+        return self.split.labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an image, (C, H, W)."""
+        return tuple(self.images.shape[1:])
+
+    @cached_property
+    def radii(self) -> Tensor:
+        """The certified radii, zero or negative where the prediction is wrong, with shape (N,)."""
+        return self.certificate.radii_of(self.logits, self.labels)
+
+    def sample(self, limit: int | None) -> "Subject":
+        """The same network on some of the images, evenly spaced."""
+        chosen = _evenly_spaced(len(self), limit)
+        return replace(
+            self,
+            split=self.split[chosen],
+            indices=self.indices[chosen],
+            logits=self.logits[chosen],
+        )
+
+    def run(self, images: Tensor) -> Tensor:
+        """The logits of other images, in float64, with shape (B, K)."""
+        return self.certificate.logits(images, self.batch_size)
+
+    def record(
+        self, name: str, value: float, unit: str, count: int | None = None, **details: Any
+    ) -> Record:
+        """A record that says where it is from."""
+        chosen = "all" if len(self) == self.whole else f"{len(self)} of {self.whole}, evenly spaced"
+        origin = {**self.provenance, "images": chosen, "dtype": self.certificate.arithmetic}
+        return Record(name, value, unit, count, details={**details, **origin})
+
+    def share(self, name: str, mask: Tensor, **details: Any) -> Record:
+        """A record of a share of the images, with its 95 % Clopper-Pearson interval.
+
+        Arguments:
+            name: What is measured.
+            mask: Whether it is true of each image, with shape (N,).
+            **details: What else a reader needs.
+        """
+        hits, count = int(mask.sum()), len(mask)
+        low, high = clopper_pearson(hits, count)
+        return self.record(
+            name, hits / count, "fraction", count, hits=hits, low=low, high=high, **details
+        )
+
+
+def _evenly_spaced(count: int, limit: int | None) -> Tensor:
+    """Indices i·count // limit: the files of some data sets are sorted by class."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"'limit' should be at least 1, got {limit}.")
+    limit = min(limit or count, count)
+    return torch.arange(limit) * count // limit
+
+
+def _logits(certificate: Certificate, images: Tensor, batch_size: int, track: Tracker) -> Tensor:
+    if batch_size < 1:
+        raise ValueError(f"'batch_size' should be at least 1, got {batch_size}.")
+    batches = images.split(batch_size)
+    return torch.cat([certificate.logits(b, batch_size) for b in track(batches, "clean images")])

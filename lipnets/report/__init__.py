@@ -1,0 +1,8 @@
+"""Reports: records of an evaluation as figures and one self-contained page."""
+
+__all__ = ["Facts", "data_uri", "figures", "page", "png", "summary"]
+
+from .drawing import png
+from .page import Facts, figures, page
+from .pictures import data_uri
+from .summary import summary
