@@ -1,0 +1,51 @@
+# The two commands a newcomer needs, and those of a contributor.  README.md says how to do without.
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint format benchmark mutation clean help
+
+help:
+	@echo "make demo       train, evaluate and report a certified network on digits (5 minutes)"
+	@echo "make test       run the tests (10 minutes at most)"
+	@echo "make lint       linters and type check"
+	@echo "make format     rewrite the code as the linters want it"
+	@echo "make benchmark  bounds beside power iteration and float32 (5 minutes)"
+	@echo "make mutation   test the tests of the trusted kernel (an hour or more)"
+
+# An installed torch is seen from inside the environment, and kept if its version fits.
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "lipnets needs Python 3.11 or later: make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || { echo "Making the environment $(VENV) ..."; \
+	  if $(PYTHON) -c 'import torch' 2>/dev/null; then shared=--system-site-packages; fi; \
+	  $(PYTHON) -m venv $$shared $(VENV); }
+	@echo "Installing lipnets and what it needs (a few minutes, once) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(BIN)/.installed
+	$(BIN)/python train.py configs/digits/lipconvnet_aol.yaml --out $(RUN)
+	$(BIN)/python evaluate.py $(RUN)
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(BIN)/.installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+benchmark: $(BIN)/.installed
+	$(BIN)/python benchmarks/bounds.py
+
+mutation: $(BIN)/.installed
+	$(BIN)/python tests/mutation.py
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
