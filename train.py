@@ -136,6 +136,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
         f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {bound:.6g} before "
         f"training, on {len(dataset.train)} images of {dataset.name}.",
         highlight=False,
+        soft_wrap=True,
     )
     run = Run.open(args.out) if args.resume else Run.create(args.out, config)
     with progress(console, config) as show:
@@ -192,10 +193,13 @@ def progress(console: Console, config: Config) -> Iterator[Callable[[Step, list[
     latest: dict[str, float] = {}
 
     def summary(step: Step) -> str:
-        loss = latest.get("train/loss", step.loss)
-        parts = [f"epoch {math.floor(step.epoch)}/{epochs}", f"loss {loss:.4f}"]
-        for name, label in [("test/accuracy", "clean"), ("test/certified_accuracy", "certified")]:
-            parts.append(f"{label} {latest[name]:.1%}" if name in latest else "")
+        parts = [f"epoch {math.floor(step.epoch):>{len(str(epochs))}}/{epochs}"]
+        for name, text in [
+            ("train/loss", "loss {:.4f}"),
+            ("test/accuracy", "clean {:.1%}"),
+            ("test/certified_accuracy", "certified {:.1%}"),
+        ]:
+            parts += [text.format(latest[name])] if name in latest else []
         return "  ".join(parts)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

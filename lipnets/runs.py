@@ -30,6 +30,7 @@ import io
 import json
 import math
 import os
+import pickle
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -199,7 +200,13 @@ class Run:
         saved: dict[str, Any] = {"state": None, "history_bytes": 0}
         if (self.path / "state/training.pt").exists():
             data = self.read("state/training.pt")
-            saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            try:
+                saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError) as error:
+                raise DamagedFileError(
+                    f"{self.path / 'state/training.pt'} is damaged: it should hold tensors and "
+                    f"plain data, and nothing else is read: {str(error).splitlines()[0]}"
+                ) from None
         path = self.path / "history.jsonl"
         history = path.read_bytes() if path.exists() else b""
         if len(history) < saved["history_bytes"]:

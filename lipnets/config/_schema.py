@@ -95,8 +95,8 @@ def _locate(detail: ErrorDetails, schema: type[BaseModel]) -> tuple[str, list[ty
     for item in detail["loc"]:
         if isinstance(item, int):
             path += f"[{item}]"
-        elif variants := [each for each in sections if each.__name__ == item]:
-            sections = variants
+        elif len(sections) > 1 and any(each.__name__ == item for each in sections):
+            sections = [each for each in sections if each.__name__ == item]
         elif owners := [each for each in sections if item in each.model_fields]:
             path += f".{item}"
             sections = list(_sections(owners[0].model_fields[item].annotation))
