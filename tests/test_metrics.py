@@ -11,6 +11,7 @@ from lipnets.metrics import (
     RADII,
     CertifiedCurve,
     accuracy,
+    bootstrap_mean,
     certified_accuracy,
     clopper_pearson,
     correct,
@@ -171,3 +172,28 @@ def test_clopper_pearson_of_no_trials_is_everything() -> None:
 def test_clopper_pearson_refuses_what_is_no_proportion(arguments: tuple) -> None:
     with pytest.raises(ValueError, match="should be in"):
         clopper_pearson(*arguments)
+
+
+def test_bootstrap_intervals_are_those_of_the_central_limit() -> None:
+    values = torch.rand(400)
+    low, high = bootstrap_mean(values)
+    error = values.std(correction=0).item() / 20
+    # Percentiles of 2000 resamples are off by about 0.05 standard errors; thrice that is allowed.
+    assert low == pytest.approx(values.mean().item() - 1.96 * error, abs=0.15 * error)
+    assert high == pytest.approx(values.mean().item() + 1.96 * error, abs=0.15 * error)
+
+
+def test_the_bootstrap_is_repeatable_and_leaves_the_random_state_alone() -> None:
+    values, state = torch.rand(10), torch.get_rng_state()
+    assert bootstrap_mean(values) == bootstrap_mean(values)
+    assert bootstrap_mean(values) != bootstrap_mean(values, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_bootstrap_of_a_constant_is_that_constant() -> None:
+    assert bootstrap_mean(torch.full((5,), 0.25)) == (0.25, 0.25)
+
+
+def test_the_bootstrap_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="B > 0"):
+        bootstrap_mean(torch.zeros(0))

@@ -22,7 +22,7 @@ from .subject import Subject
 
 
 @registry.register
-def certified(radii: Sequence[float] = RADII, examples: int = 18) -> Probe:
+def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
     """Builds the probe of what is right, and of what is proved to stay right.
 
     It yields `accuracy`; `certified_accuracy` at each radius, strict; `certified_curve`, with all
@@ -71,7 +71,7 @@ def certified(radii: Sequence[float] = RADII, examples: int = 18) -> Probe:
 def _examples(subject: Subject, count: int) -> Iterator[Record]:
     order = subject.radii.argsort(descending=True, stable=True)
     wrong = order[subject.radii[order] <= 0]
-    wrong = wrong[: min(len(wrong), count // 4)]
+    wrong = wrong[: min(len(wrong), count // 5)]
     right = order[subject.radii[order] > 0]
     picks = torch.linspace(0, len(right) - 1, min(count - len(wrong), len(right))).round().long()
     predicted = predictions(subject.logits)

@@ -119,17 +119,21 @@ def svg(figure: Figure, name: str) -> str:
 
     Arguments:
         figure: The figure.
-        name: Its name: the page describes it in an element whose id is `caption-{name}`.
+        name: Its name, unique on the page, which describes it in an element whose id is
+            `caption-{name}`.
     """
     text = _save(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     for variable, color in COLORS.items():
         text = text.replace(color, f"var(--{variable})")
     width, height = figure.get_size_inches() * 72
     head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="caption-{name}">'
-    text = re.sub(r"<svg.*?>", head, text, count=1, flags=re.DOTALL)
-    return re.sub(r"\s*\n\s*", " ", text).replace('xlink:href="', 'href="')
+    text = re.sub(r"^.*?<svg.*?>", head, text, count=1, flags=re.DOTALL)
+    text = text.replace("xlink:href=", "href=")
+    # Figures of one page share its ids.
+    text = re.sub(r' id="([^"]*)"', rf' id="{name}-\1"', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    return re.sub(r"\s*\n\s*", " ", text)
 
 
 def _save(figure: Figure, **options: Any) -> bytes:

@@ -1,0 +1,75 @@
+"""Tests of what probes look at."""
+
+import pytest
+import torch
+from torch import nn
+
+from lipnets.data import Split
+from lipnets.metrics import clopper_pearson
+from lipnets.probes import Subject
+
+
+def test_images_are_taken_evenly_from_data_sorted_by_class(
+    model: nn.Sequential, split: Split
+) -> None:
+    subject = Subject.of(model, split, limit=8)
+    assert subject.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert subject.indices.tolist() == [0, 7, 15, 22, 30, 37, 45, 52]
+    assert torch.equal(subject.images, split.images[subject.indices])
+
+
+@pytest.mark.parametrize("limit", [60, 1000, None])
+def test_a_limit_beyond_the_data_takes_all(
+    model: nn.Sequential, split: Split, limit: int | None
+) -> None:
+    assert Subject.of(model, split, limit=limit).indices.tolist() == list(range(60))
+
+
+def test_a_sample_of_a_sample_keeps_indices_and_logits(subject: Subject) -> None:
+    sample = subject.sample(20).sample(4)
+    assert sample.indices.tolist() == [0, 15, 30, 45]
+    assert torch.equal(sample.logits, subject.logits[sample.indices])
+    assert torch.equal(sample.radii, subject.radii[sample.indices])
+
+
+def test_logits_are_those_of_the_model_in_double_precision(
+    subject: Subject, model: nn.Sequential
+) -> None:
+    assert subject.logits.dtype == torch.float64
+    torch.testing.assert_close(subject.logits, model(subject.images.double()), rtol=1e-12, atol=0)
+
+
+def test_no_images_are_refused(model: nn.Sequential, split: Split) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Subject.of(model, split[:0])
+
+
+@pytest.mark.parametrize("argument", ["limit", "batch_size"])
+def test_nothing_at_a_time_is_refused(model: nn.Sequential, split: Split, argument: str) -> None:
+    with pytest.raises(ValueError, match=f"'{argument}' should be at least 1, got 0"):
+        Subject.of(model, split, **{argument: 0})
+
+
+def test_data_with_more_classes_than_the_model_are_refused(
+    model: nn.Sequential, split: Split
+) -> None:
+    other = Split(split.images, split.labels + 1)
+    with pytest.raises(ValueError, match="4 classes, and labels go from 1 to 4"):
+        Subject.of(model, other)
+
+
+def test_records_say_where_they_are_from(subject: Subject) -> None:
+    details = subject.sample(7).record("x", 1.0, "1", more=2).details
+    assert details == {
+        "more": 2,
+        "data": "patterns",
+        "images": "7 of 60, evenly spaced",
+        "dtype": "float64",
+    }
+    assert subject.record("x", 1.0, "1").details["images"] == "all"
+
+
+def test_shares_come_with_their_interval(subject: Subject) -> None:
+    record = subject.share("x", torch.tensor([True, False, True, True]))
+    assert (record.value, record.count, record.details["hits"]) == (0.75, 4, 3)
+    assert (record.details["low"], record.details["high"]) == clopper_pearson(3, 4)
