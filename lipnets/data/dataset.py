@@ -13,7 +13,7 @@ from torch import Tensor
 _CHUNK = 4096  # images at a time: statistics are summed in double precision, which takes space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Labelled images, for training or for testing.
 
@@ -43,6 +43,9 @@ class Split:
                 f"torch.int64, got {tuple(labels.shape)} and {labels.dtype}."
             )
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images of shape {tuple(self.images.shape[1:])})"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -50,7 +53,7 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set: what to train on, what to test on, and what the labels mean.
 

@@ -101,13 +101,13 @@ def _read_place(
     if archived:
         path = folder / release.archive if release.archive else None
         return _read_archive(path, release, verify) if path and path.is_file() else None
-    paths = {name: _find(folder, name) for name in release.sums}
-    contents = {}
-    for name, path in paths.items():
-        if path is None:
-            return None
-        contents[name] = _read_file(path, release.sums[name] if verify else None)
-    return contents
+    paths = {name: path for name in release.sums if (path := _find(folder, name))}
+    if len(paths) < len(release.sums):
+        return None
+    return {
+        name: _read_file(path, release.sums[name] if verify else None)
+        for name, path in paths.items()
+    }
 
 
 def _find(folder: Path, name: str) -> Path | None:

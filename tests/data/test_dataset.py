@@ -20,6 +20,14 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
+def test_a_split_prints_as_what_it_is_and_is_equal_to_itself_alone() -> None:
+    split = _split(7)
+    assert repr(split) == "Split(7 images of shape (2, 3, 4))"
+    assert split != split[:]  # no comparison of tensors, which would raise
+    assert len(split[torch.tensor([3, 1])]) == 2
+    assert split[torch.tensor([3, 1])].labels.tolist() == [0, 1]
+
+
 def test_mean_and_std_are_those_of_the_training_split() -> None:
     train = _split(5000)
     dataset = Dataset("mine", train, _split(4), ("a", "b", "c"))

@@ -45,6 +45,20 @@ def test_the_published_files_are_read_where_others_have_their_names(tmp_path, la
     assert contents == FILES
 
 
+def test_what_is_there_is_not_downloaded_again(tmp_path, lay, release) -> None:
+    lay(tmp_path / "data", {"a-idx3-ubyte": FILES["a-idx3-ubyte"]})
+    lay(tmp_path / "web", {"b-idx1-ubyte": FILES["b-idx1-ubyte"]}, "gz")
+    published = release(FILES, addresses=((tmp_path / "web").as_uri() + "/",))
+    _, contents = read([published], tmp_path / "data", download=True, verify=True)
+    assert contents == FILES
+
+
+def test_a_folder_with_some_of_the_names_is_passed_over(tmp_path, lay, release) -> None:
+    lay(tmp_path, {"a-idx3-ubyte": b"another data set"})
+    with pytest.raises(FileNotFoundError, match="Not all of Tiny is in"):
+        read([release(FILES)], tmp_path, download=False, verify=True)
+
+
 @pytest.mark.parametrize("form", ["plain", "gz", "tiny.tar.gz"])
 def test_other_content_is_refused_unless_told(tmp_path, lay, release, form) -> None:
     published = release(FILES, archive="tiny.tar.gz")
