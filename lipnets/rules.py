@@ -18,9 +18,6 @@ from .linalg import ETA, U, add_up, div_up, matrix_norm, mul_up, sqrt_up
 
 @rule(
     nn.Identity,
-    nn.PixelUnshuffle,
-    nn.PixelShuffle,
-    nn.ChannelShuffle,
     nn.Dropout,
     nn.Dropout1d,
     nn.Dropout2d,
@@ -28,9 +25,20 @@ from .linalg import ETA, U, add_up, div_up, matrix_norm, mul_up, sqrt_up
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
+def identity(module: nn.Module, shape: Shape) -> Bound:
+    """In evaluation mode, dropout is the identity."""
+    return Bound(1.0, f"{type(module).__name__}: keeps its input")
+
+
+@rule(nn.PixelUnshuffle, nn.PixelShuffle, nn.ChannelShuffle)
 def reorder(module: nn.Module, shape: Shape) -> Bound:
-    """Reordering coordinates keeps the norm; in evaluation mode, dropout is the identity."""
-    return Bound(1.0, f"{type(module).__name__}: keeps or reorders its input")
+    """Reordering coordinates keeps the norm."""
+    if len(shape) < 3:
+        raise NotCertifiedError(
+            f"{type(module).__name__} takes images with channels, got examples of shape {shape}: "
+            "a batch of them would be taken for one."
+        )
+    return Bound(1.0, f"{type(module).__name__}: reorders its input")
 
 
 @rule(nn.Flatten, nn.Unflatten)
@@ -154,9 +162,9 @@ def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
         raise NotCertifiedError(
             f"Padding mode '{module.padding_mode}' repeats pixels: pad with zeros or in a circle."
         )
-    outputs = output_shape(module, shape)[1:]
+    sizes, outputs = _spatial(module, shape, len(module.kernel_size))
     strides, period = [], []
-    for axis, size in enumerate(shape[1:]):
+    for axis, size in enumerate(sizes):
         k, s, d = module.kernel_size[axis], module.stride[axis], module.dilation[axis]
         before, after = _padding(module, axis)
         if module.padding_mode == "circular" and before + after > 0:
@@ -197,7 +205,7 @@ def transposed_convolution(module: conv._ConvTransposeNd, shape: Shape) -> Bound
     That convolution has the same kernel, stride, dilation and zero padding; output padding only
     adds pixels to its input.  With m inputs and n outputs, C2 applies with n and m.
     """
-    outputs = output_shape(module, shape)[1:]
+    sizes, outputs = _spatial(module, shape, len(module.kernel_size))
     period = [
         torus(
             outputs[axis],
@@ -207,7 +215,7 @@ def transposed_convolution(module: conv._ConvTransposeNd, shape: Shape) -> Bound
             module.dilation[axis],
             int(module.padding[axis]),
         )
-        for axis, size in enumerate(shape[1:])
+        for axis, size in enumerate(sizes)
     ]
     value, theorem = conv_norm(
         module.weight,
@@ -249,15 +257,13 @@ def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
     number it divides by is the product over axes of the length of the window cut at the padded
     image (`count_include_pad`) or at the image; or `divisor_override`.
     """
-    axes = len(shape) - 1
-    outputs = output_shape(module, shape)[1:]
+    sizes, outputs = _spatial(module, shape, _pooled_axes(module))
     override = getattr(module, "divisor_override", None)
     norms = []
-    for axis in range(axes):
+    for axis, size in enumerate(sizes):
         kernel = _axis(module.kernel_size, axis)
         stride = _axis(module.stride, axis)
         pad = _axis(module.padding, axis)
-        size = shape[1 + axis]
         windows = []
         for j in range(outputs[axis]):
             start = j * stride - pad
@@ -274,7 +280,7 @@ def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
 def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Bound:
     """As average pooling, with the windows ⌊jn/m⌋ ≤ i < ⌈(j + 1)n/m⌉."""
     norms = []
-    for size, count in zip(shape[1:], output_shape(module, shape)[1:], strict=True):
+    for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
         windows = [range(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
         norms.append(_averages_norm([(window, len(window)) for window in windows], size))
     return Bound(mul_up(*norms), f"{type(module).__name__}: norm along each axis")
@@ -289,9 +295,9 @@ def max_pool(module: nn.MaxPool2d, shape: Shape) -> Bound:
     """
     if module.return_indices:
         raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
-    outputs = output_shape(module, shape)[1:]
+    sizes, outputs = _spatial(module, shape, _pooled_axes(module))
     shared = 1
-    for axis, size in enumerate(shape[1:]):
+    for axis, size in enumerate(sizes):
         counts = [0] * size
         for j in range(outputs[axis]):
             start = j * _axis(module.stride, axis) - _axis(module.padding, axis)
@@ -309,13 +315,37 @@ def adaptive_max_pool(module: nn.AdaptiveMaxPool2d, shape: Shape) -> Bound:
     if module.return_indices:
         raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
     shared = 1
-    for size, count in zip(shape[1:], output_shape(module, shape)[1:], strict=True):
+    for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
         counts = [0] * size
         for j in range(count):
             for pixel in range(j * size // count, -(-(j + 1) * size // count)):
                 counts[pixel] += 1
         shared *= max(counts)
     return Bound(sqrt_up(float(shared)), f"{type(module).__name__}: √{shared}, windows on a pixel")
+
+
+_POOLED_AXES = {
+    **dict.fromkeys((nn.AvgPool1d, nn.MaxPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d), 1),
+    **dict.fromkeys((nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), 2),
+    **dict.fromkeys((nn.AvgPool3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d), 3),
+}
+
+
+def _pooled_axes(module: nn.Module) -> int:
+    return next(_POOLED_AXES[cls] for cls in type(module).__mro__ if cls in _POOLED_AXES)
+
+
+def _spatial(module: nn.Module, shape: Shape, axes: int) -> tuple[Shape, Shape]:
+    """The sizes of the input and of the output along the axes that a module works on.
+
+    Torch takes a batch of examples that lack the axis of channels for one example.
+    """
+    if len(shape) != 1 + axes:
+        raise NotCertifiedError(
+            f"{type(module).__name__} takes channels and {axes} more axes, got examples of shape "
+            f"{tuple(shape)}: a batch of them would be taken for one."
+        )
+    return tuple(shape[1:]), output_shape(module, shape)[1:]
 
 
 def _axis(value: Any, axis: int) -> int:

@@ -332,6 +332,13 @@ def patched(name: str) -> nn.Module:
         (lambda: Parallel([nn.ReLU()], (2,)).eval(), (3,), "split the 3"),
         (lambda: Standardize((0.0,) * 3, (1.0,) * 3).eval(), (1, 2, 2), "1 or 1 channels"),
         (lambda: Scale(math.nan).eval(), (3,), "nan"),
+        (lambda: nn.MaxPool2d(2, 1).eval(), (4, 4), "taken for one"),
+        (lambda: nn.AvgPool1d(2).eval(), (4,), "taken for one"),
+        (lambda: nn.AdaptiveAvgPool2d(2).eval(), (4, 4), "taken for one"),
+        (lambda: nn.AdaptiveMaxPool2d(2).eval(), (4, 4), "taken for one"),
+        (lambda: nn.Conv2d(1, 1, 3).eval(), (4, 4), "taken for one"),
+        (lambda: nn.ConvTranspose1d(1, 1, 3).eval(), (4,), "taken for one"),
+        (lambda: nn.PixelUnshuffle(2).eval(), (4, 4), "taken for one"),
     ],
 )
 def test_refuses_rather_than_guesses(build, shape, why) -> None:
