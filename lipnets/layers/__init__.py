@@ -1,0 +1,53 @@
+"""Layers: modules with a forward of their own, each with its rule, and constrained torch.nn layers.
+
+By name: `lipnets.layers.build("aol_conv2d", in_channels=8, out_channels=8, kernel_size=3)`, with the
+arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` lists them.
+"""
+
+from ._registry import registry
+from .absolute import Abs
+from .band_conv2d import BandConv2d, band_conv2d, band_gains
+from .concat import Concat
+from .conv2d import aol_conv2d, bcop_conv2d, spectral_conv2d
+from .groupsort import GroupSort, MaxMin
+from .linear import (
+    aol_linear,
+    bjorck_linear,
+    cayley_linear,
+    geotorch_linear,
+    spectral_linear,
+    unit_norm_linear,
+)
+from .parallel import Parallel
+from .residual import Residual
+from .scale import Scale
+from .standardize import Standardize
+
+names = registry.names
+build = registry.build
+
+__all__ = [
+    "Abs",
+    "BandConv2d",
+    "Concat",
+    "GroupSort",
+    "MaxMin",
+    "Parallel",
+    "Residual",
+    "Scale",
+    "Standardize",
+    "aol_conv2d",
+    "aol_linear",
+    "band_conv2d",
+    "band_gains",
+    "bcop_conv2d",
+    "bjorck_linear",
+    "build",
+    "cayley_linear",
+    "geotorch_linear",
+    "names",
+    "registry",
+    "spectral_conv2d",
+    "spectral_linear",
+    "unit_norm_linear",
+]

@@ -1,0 +1,77 @@
+"""Linear layers with constrained weights, by name, with the arguments of `nn.Linear`."""
+
+__all__ = [
+    "aol_linear",
+    "bjorck_linear",
+    "cayley_linear",
+    "geotorch_linear",
+    "spectral_linear",
+    "unit_norm_linear",
+]
+
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from ..parametrizations import AOL, Bjorck, Cayley, Spectral, Stiefel, UnitNorm
+from ._registry import drop_in, registry
+
+registry.add("linear", nn.Linear)
+
+
+@drop_in(nn.Linear)
+def aol_linear(linear: nn.Linear) -> None:
+    """Builds a linear layer that is 1-Lipschitz by AOL rescaling, started orthogonal."""
+    _start_orthogonal(linear)
+    register_parametrization(linear, "weight", AOL())
+
+
+@drop_in(nn.Linear)
+def spectral_linear(linear: nn.Linear) -> None:
+    """Builds a linear layer of norm 1: its largest singular value is 1, started orthogonal."""
+    _start_orthogonal(linear)
+    register_parametrization(linear, "weight", Spectral())
+
+
+@drop_in(nn.Linear)
+def bjorck_linear(linear: nn.Linear) -> None:
+    """Builds an orthogonal linear layer, the polar factor of its raw weight."""
+    _start_orthogonal(linear)
+    register_parametrization(linear, "weight", Bjorck())
+
+
+@drop_in(nn.Linear)
+def cayley_linear(linear: nn.Linear) -> None:
+    """Builds an orthogonal linear layer, the image of its raw weight by the Cayley map."""
+    _zero_bias(linear)
+    nn.init.normal_(linear.weight, std=max(linear.weight.shape) ** -0.5)
+    register_parametrization(linear, "weight", Cayley())
+
+
+@drop_in(nn.Linear)
+def geotorch_linear(linear: nn.Linear) -> None:
+    """Builds an orthogonal linear layer by geotorch: a Cayley map around a random start.
+
+    The start is a buffer, which neither training nor evaluation moves.
+    """
+    _start_orthogonal(linear)
+    register_parametrization(linear, "weight", Stiefel.like(linear.weight))
+
+
+@drop_in(nn.Linear)
+def unit_norm_linear(linear: nn.Linear) -> None:
+    """Builds a last layer whose rows have norm 1: each logit is 1-Lipschitz, the layer need not be.
+
+    Certificates read the differences of its rows.  Started at orthonormal rows.
+    """
+    _start_orthogonal(linear)
+    register_parametrization(linear, "weight", UnitNorm())
+
+
+def _start_orthogonal(linear: nn.Linear) -> None:
+    _zero_bias(linear)
+    nn.init.orthogonal_(linear.weight)
+
+
+def _zero_bias(linear: nn.Linear) -> None:
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
