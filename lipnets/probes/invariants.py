@@ -52,6 +52,7 @@ class Pairs:
         self.steepest = 0.0  # ‖f(x) − f(x′)‖ / (L ‖x − x′‖)
         self.pairs = 0
         self.within = 0  # pairs within the certified radius
+        self.farthest = 0.0  # ‖x − x′‖ / r of these
         self._classes = predictions(subject.logits)
         self._finite = self._classes >= 0
         certificate = subject.certificate
@@ -100,6 +101,8 @@ class Pairs:
         self.steepest = max(self.steepest, ratios.max().item() if len(ratios) else 0.0)
         self.pairs += int(finite.sum())
         self.within += int(within.sum())
+        reach = (moved / self._radii)[within]
+        self.farthest = max(self.farthest, reach.max().item() if len(reach) else 0.0)
 
     def records(self, what: str) -> Iterator[Record]:
         """What was checked, and how close it came."""
@@ -113,11 +116,11 @@ class Pairs:
         )
         yield self.subject.record(
             "check/radius",
-            self.within / max(self.pairs, 1),
-            "fraction",
-            self.pairs,
+            self.farthest,
+            "1",
+            self.within,
             says=f"{what} images within the certified radius of the original have its class; "
-            "closest: the share of pairs that near",
+            "closest: the largest share of that radius",
         )
 
     def _name(self, position: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..metrics import RADII, CertifiedCurve
 from ..records import Record
@@ -123,11 +124,12 @@ def bound_of_network(history: Sequence[Record]) -> Figure:
     figure, ax = axes(height=2.3)
     epochs, values = _line(history)
     ax.plot(epochs, values, color=COLORS["first"], marker="o", markersize=3)
-    _scale(ax, values)
-    for index in {0, len(values) - 1}:
-        _note(ax, bound(values[index], 3), (epochs[index], values[index]), (0, 6))
-    frame(ax, "epoch", "Lipschitz bound")
     ax.margins(y=0.18)
+    _scale(ax, values)
+    rises = values[1] > values[0]
+    _note(ax, bound(values[0], 3), (epochs[0], values[0]), (4, -10 if rises else 5))
+    _note(ax, bound(values[-1], 3), (epochs[-1], values[-1]), (0, 6))
+    frame(ax, "epoch", "Lipschitz bound")
     return figure
 
 
@@ -173,11 +175,17 @@ def _line(history: Sequence[Record]) -> tuple[list[float], list[float]]:
 
 
 def _scale(ax: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis for values of several orders of magnitude; plain tick labels on others."""
-    if min(values) > 0 and max(values) > 5 * min(values):
+    """A logarithmic axis for values of several magnitudes; on others, none is magnified a lot."""
+    low, high = min(values), max(values)
+    if low > 0 and high > 5 * low:
         ax.set_yscale("log")
-    else:
-        ax.ticklabel_format(axis="y", useOffset=False, style="plain")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+        return
+    ax.ticklabel_format(axis="y", useOffset=False, style="plain")
+    middle, reach = (low + high) / 2, max(0.6 * (high - low), 0.05 * abs(high)) or 1.0
+    ax.set_ylim(middle - reach, middle + reach)
 
 
 def _name_lines(

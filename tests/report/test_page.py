@@ -85,7 +85,7 @@ def test_the_verdict_comes_first(reader: Reader) -> None:
     verdict = text.index("This neural network sorts 6 × 6 images into 2 classes")
     assert verdict < text.index("What a certified radius means")
     assert "Of 8 images that it was not trained on, it classifies 87.5 % right" in text
-    assert "For 62.5 % there is a proof that no change of the image shorter than 36/255" in text
+    assert "For 62.5 % there is a proof that no change of the image shorter than 36/255, as" in text
     assert "[50.0, 96.0]" in text
     assert "Lipschitz bound 1.1251" in text  # rounded upwards
 

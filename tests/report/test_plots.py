@@ -135,6 +135,12 @@ def test_bounds_of_several_magnitudes_are_on_a_logarithmic_axis(factor: float, s
     assert axes(history, "bound_network").get_yscale() == scale
 
 
+def test_bounds_that_hardly_move_are_not_magnified() -> None:
+    history = [Record("bound/network", 1 + 1e-6 * e, "1", epoch=float(e)) for e in (0, 1)]
+    low, high = axes(history, "bound_network").get_ylim()
+    assert high - low == pytest.approx(0.1, rel=1e-3)
+
+
 def test_bounds_that_are_zero_are_drawn() -> None:
     history = [Record("bound/network", float(e), "1", epoch=float(e)) for e in (0, 1)]
     assert axes(history, "bound_network").get_yscale() == "linear"
