@@ -21,6 +21,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"certify", "export", "estimates", "audit"},
     {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
     {"runs", "config", "report"},
+    {"experiment"},
 ]
 
 

@@ -277,9 +277,11 @@ class Computed(nn.Linear):
     def weight(self) -> Tensor:
         return 2 * self._parameters["weight"]
 
-    @weight.setter
-    def weight(self, value: nn.Parameter) -> None:
-        self._parameters["weight"] = value
+
+def computed() -> nn.Module:
+    module = nn.Linear(3, 3).eval()
+    module.__class__ = Computed
+    return module
 
 
 def linear(training: bool = False, hook: str = "", weight: float = 1.0) -> nn.Module:
@@ -312,7 +314,7 @@ def patched(name: str) -> nn.Module:
         (lambda: Squared(3, 3).eval(), (3,), "No rule bounds Squared"),
         (lambda: Doubled(3, 3, 1).eval(), (3, 2, 2), "overrides _conv_forward"),
         (lambda: Called(3, 3).eval(), (3,), "overrides __call__"),
-        (lambda: Computed(3, 3).eval(), (3,), "overrides weight"),
+        (computed, (3,), "overrides weight"),
         (lambda: patched("forward"), (3, 2, 2), "patched forward"),
         (lambda: patched("_conv_forward"), (3, 2, 2), "overrides _conv_forward"),
         (lambda: nn.Sequential(nn.Softmax(dim=1)).eval(), (3,), "No rule bounds Softmax"),
