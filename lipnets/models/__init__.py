@@ -1,0 +1,49 @@
+"""Model families, one file each, with their tables of named variants."""
+
+__all__ = ["build", "create_model", "lipconvnet", "lipmlp", "list_models", "names", "registry"]
+
+from typing import Any
+
+from torch import nn
+
+from ._registry import registry
+from .lipconvnet import lipconvnet
+from .lipmlp import lipmlp
+
+names = registry.names
+build = registry.build
+
+
+def create_model(name: str, **arguments: Any) -> nn.Sequential:
+    """Builds a model by the name of its variant.
+
+    Arguments:
+        name: A name of `list_models`.
+        **arguments: What differs from the variant, by the signature of its family, such as
+            `num_classes=10`, `in_chans=3`, `img_size=32`, `mean` and `std` of the images (which make
+            `Standardize` the first layer), `conv="aol_conv2d"`, `act="maxmin"`.
+
+    Returns:
+        The model, `nn.Sequential(backbone=..., head=...)`, which takes images in [0, 1] with shape
+        (B, in_chans, H, W) and gives logits with shape (B, num_classes).
+
+    Raises:
+        ValueError: If no variant has this name.
+        TypeError: If its family takes no such argument.
+
+    Example:
+        >>> model = create_model("lipmlp_s", num_classes=7, in_chans=1, img_size=8)
+        >>> model.head.out_features
+        7
+    """
+    return registry.build(name, **arguments)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the variants that match a shell pattern, in alphabetical order.
+
+    Example:
+        >>> list_models("lipmlp*")
+        ['lipmlp_l', 'lipmlp_m', 'lipmlp_s']
+    """
+    return registry.names(pattern)
