@@ -45,7 +45,8 @@ benchmark: $(BIN)/.installed
 	$(BIN)/python benchmarks/bounds.py
 
 mutation: $(BIN)/.installed
-	$(BIN)/python tests/mutation.py
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
