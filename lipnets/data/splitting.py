@@ -11,8 +11,8 @@ from .dataset import Split
 def hold_out_third(split: Split, seed: int = 0) -> tuple[Split, Split]:
     """Splits examples in two thirds to train on and one third to test on, class by class.
 
-    Of the n examples of a class, ⌊n/3⌋ or ⌈n/3⌉ are held out, and of all N examples, ⌊N/3⌋ or
-    the nearest integer.  The order of examples is kept.
+    Of the n examples of a class, ⌊n/3⌋ or ⌈n/3⌉ are held out, and of all N examples, as many as
+    the integer nearest to N/3.  The order of examples is kept.
 
     Arguments:
         split: The examples, at least 3.

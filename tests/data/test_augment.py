@@ -133,8 +133,8 @@ def test_affine_maps_are_turns_and_moves_and_scales() -> None:
     assert torch.allclose(_resample(ramp, zoom=2.0)[0, 0, 3], (torch.arange(6) / 2 + 1.25) / 6)
     assert zoomed.shape == square.shape
     # A turn, then a move, both as one map.
-    both = _resample(square, angle=90, move=(1.0, 0.0))
-    assert torch.allclose(both[..., 1:], square.rot90(-1, dims=(2, 3))[..., :-1])
+    both = _resample(square, angle=90, move=(1.0, -2.0))
+    assert torch.allclose(both[:, :, :-2, 1:], square.rot90(-1, dims=(2, 3))[:, :, 2:, :-1])
 
 
 def test_affine_without_any_change_is_the_identity() -> None:

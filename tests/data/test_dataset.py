@@ -127,6 +127,7 @@ def test_a_third_of_every_class_is_held_out(counts) -> None:
     split = Split(torch.arange(len(labels), dtype=torch.float32).reshape(-1, 1, 1, 1), labels)
     for seed in range(3):
         train, test = hold_out_third(split, seed)
+        assert len(test) == round(len(split) / 3)
         kept, held_out = (part.images.flatten().tolist() for part in (train, test))
         assert sorted(kept + held_out) == split.images.flatten().tolist()
         assert kept == sorted(kept)

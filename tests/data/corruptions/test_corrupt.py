@@ -68,11 +68,15 @@ def test_other_corruptions_do_not_draw(name) -> None:
     assert torch.equal(corrupt(images, name, 2, [0]), corrupt(images, name, 2, [5], seed=1))
 
 
-def test_noise_of_one_name_is_not_that_of_another() -> None:
-    images = torch.ones(1, 1, 8, 8) * 0.5
-    gaussian = (corrupt(images, "gaussian_noise", 2, [0]) - 0.5) / 0.06
-    speckle = (corrupt(images, "speckle_noise", 2, [0]) - 0.5) / 0.05
-    assert not torch.allclose(gaussian, speckle)
+def test_noise_of_another_name_or_severity_is_another() -> None:
+    images = torch.full((1, 1, 8, 8), 0.5)
+    draws = [
+        (corrupt(images, "gaussian_noise", 2, [0]) - 0.5) / 0.06,
+        (corrupt(images, "gaussian_noise", 3, [0]) - 0.5) / 0.08,
+        (corrupt(images, "speckle_noise", 2, [0]) - 0.5) / 0.05,
+    ]
+    for i in range(3):
+        assert not torch.allclose(draws[i], draws[i - 1])
 
 
 def test_no_images_are_no_mistake() -> None:
