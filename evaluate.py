@@ -178,16 +178,16 @@ def find_facts(
 
 def write(directory: Path, records: Sequence[Record], facts: Facts) -> None:
     """Writes records, figures and the page, each whole or not at all; the page last."""
-    drawn = {f"{name}.png": png(figure) for name, figure in figures(records).items()}
-    document = page(records, facts)
+    drawn = figures(records)
+    files: dict[str, bytes | str] = {"records.jsonl": format_records(records)}
+    files |= {f"{name}.png": png(figure) for name, figure in drawn.items()}
+    files["report.html"] = page(records, facts, drawn)
     directory.mkdir(exist_ok=True)
-    for old in directory.glob("*.png"):
-        if old.name not in drawn:
-            old.unlink()
-    write_atomic(directory / "records.jsonl", format_records(records))
-    for name, content in drawn.items():
+    for name, content in files.items():
         write_atomic(directory / name, content)
-    write_atomic(directory / "report.html", document)
+    for figure in directory.glob("*.png"):  # of the evaluation before
+        if figure.name not in files:
+            figure.unlink()
 
 
 def print_results(

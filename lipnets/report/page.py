@@ -3,7 +3,7 @@
 __all__ = ["Facts", "figures", "page"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -74,12 +74,13 @@ def figures(records: Sequence[Record]) -> dict[str, Figure]:
     return drawn
 
 
-def page(records: Sequence[Record], facts: Facts) -> str:
+def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -> str:
     """Writes the page: one HTML document that asks for nothing else.
 
     Arguments:
         records: What was measured; sections of what was not are left out.
         facts: What else there is to say of the run.
+        drawn: The figures of these records.
 
     Returns:
         The document.
@@ -104,9 +105,7 @@ def page(records: Sequence[Record], facts: Facts) -> str:
         facts=facts,
         first={name: group[0] for name, group in by_name.items()},
         all=by_name,
-        figures={
-            name: Markup(drawing.svg(figure, name)) for name, figure in figures(records).items()
-        },
+        figures={name: Markup(drawing.svg(each, name)) for name, each in drawn.items()},
         verdict=_verdict(by_name),
         audit=_audit(by_name),
         pixel=_RADIUS / math.sqrt(math.prod(facts.shape)),

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from lipnets.metrics import RADII
 from lipnets.records import Record
-from lipnets.report import Facts
+from lipnets.report import Facts, figures
 
 STEPS = [0.1, 0.2, 0.2, 0.3, 0.5, 0.9]  # of 8 images: 7 are right, one of them a tie
 LAYERS = {"backbone.0": 0.75, "backbone.1": 1.0, "head": 1.5}
@@ -94,6 +95,11 @@ def steps() -> list[float]:
 @pytest.fixture(scope="session")
 def records() -> list[Record]:
     return [*examine(), *corrupt(), *filters(), *train(), *audit()]
+
+
+@pytest.fixture(scope="session")
+def drawn(records: list[Record]) -> dict[str, Figure]:
+    return figures(records)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from lipnets.records import Record
-from lipnets.report import Facts, data_uri, drawing, page, summary
+from lipnets.report import Facts, data_uri, drawing, figures, page, summary
 
 VOID = {"meta", "img", "br", "path", "use"}
 SECTIONS = {  # their headings, and the beginnings of the names of what they show
@@ -65,8 +66,8 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def document(records: list[Record], facts: Facts) -> str:
-    return page(records, facts)
+def document(records: list[Record], facts: Facts, drawn: dict[str, Figure]) -> str:
+    return page(records, facts, drawn)
 
 
 @pytest.fixture(scope="module")
@@ -167,34 +168,40 @@ def test_sections_of_what_was_not_measured_are_left_out(
     whole = reader.headings
     rest = [record for record in records if not record.name.startswith(SECTIONS[heading])]
     assert heading in whole
-    assert Reader(page(rest, facts)).headings == [each for each in whole if each != heading]
+    assert Reader(page(rest, facts, figures(rest))).headings == [
+        each for each in whole if each != heading
+    ]
 
 
 def test_nothing_measured_is_a_page_still(facts: Facts) -> None:
-    reader = Reader(page([], facts))
+    reader = Reader(page([], facts, {}))
     assert "nothing is said here of its accuracy" in reader.text
     assert reader.headings == ["What a certified radius means", "The run"]
 
 
 @pytest.mark.usefixtures("_without_figures")
-def test_a_single_class_is_called_vacuous(records: list[Record], facts: Facts) -> None:
+def test_a_single_class_is_called_vacuous(
+    records: list[Record], facts: Facts, drawn: dict[str, Figure]
+) -> None:
     accuracy = dataclasses.replace(records[0], details={**records[0].details, "vacuous": True})
-    reader = Reader(page([accuracy, *records[1:]], facts))
+    reader = Reader(page([accuracy, *records[1:]], facts, drawn))
     assert "every number below is vacuous" in reader.text
 
 
 @pytest.mark.usefixtures("_without_figures")
-def test_outputs_that_are_not_finite_have_no_class(records: list[Record], facts: Facts) -> None:
+def test_outputs_that_are_not_finite_have_no_class(
+    records: list[Record], facts: Facts, drawn: dict[str, Figure]
+) -> None:
     lost = Record(
         "example", 0.0, "l2 pixels", 1, details={"index": 0, "label": 0, "prediction": -1}
     )
-    assert "no class: outputs are not finite" in Reader(page([*records, lost], facts)).text
+    assert "no class: outputs are not finite" in Reader(page([*records, lost], facts, drawn)).text
 
 
 def test_the_same_records_give_the_same_page(
     records: list[Record], facts: Facts, document: str
 ) -> None:
-    assert page(records, facts) == document
+    assert page(records, facts, figures(records)) == document
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -1,0 +1,294 @@
+"""The command `evaluate.py`: what it writes and prints, and what it refuses."""
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+
+from lipnets import data, experiment
+from lipnets.certify import certified_radii
+from lipnets.config import parse_config
+from lipnets.experiment import build_model
+from lipnets.records import Record
+from lipnets.runs import Run, parse_records
+from lipnets.training import Step
+
+SCRIPT = Path(__file__).parents[1] / "evaluate.py"
+CONFIG = {
+    "data": {"name": "digits", "batch_size": 64, "limit": 512},
+    "model": {"name": "lipmlp_s", "widths": [32]},
+    "loss": {"name": "cross_entropy", "temperature": 0.1, "offset": 0.1},
+    "optimizer": {"name": "adam", "lr": 0.02},
+    "schedule": {"epochs": 2},
+}
+
+spec = spec_from_file_location("evaluate_script", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+script = module_from_spec(spec)
+spec.loader.exec_module(script)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two short epochs."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    dataset = data.load("digits")
+    config = parse_config(CONFIG).fitted_to(dataset)
+    run = Run.create(path, config)
+    untrained = Step(0, 0.0, build_model(config), (1, 8, 8))
+    list(experiment.train(run, config, experiment.load_data(config), untrained))
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with a report."""
+    path = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(trained, path)
+    assert script.main([str(path), "--limit", "60"]) == 0
+    return path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A run to spoil."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def read(path: Path) -> list[Record]:
+    file = path / "evaluation" / "records.jsonl"
+    return parse_records(file.read_text(encoding="utf-8"), file)
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says when it fails: a sentence, and no traceback."""
+    assert script.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    return said
+
+
+# What it writes.
+
+
+def test_an_evaluation_leaves_records_figures_and_a_page(evaluated: Path) -> None:
+    files = {each.name for each in (evaluated / "evaluation").iterdir()}
+    figures = ("bound_layer", "bound_network", "certified_curve", "corrupted_accuracy")
+    figures += ("corrupted_certified_accuracy", "filtered_accuracy", "learning_curves")
+    assert files == {"records.jsonl", "report.html", *(f"{name}.png" for name in figures)}
+
+
+def test_certified_accuracies_are_those_of_the_saved_network(evaluated: Path) -> None:
+    test = data.load("digits").test
+    chosen = torch.arange(60) * len(test) // 60
+    model = Run.open(evaluated).load_model()
+    radii = certified_radii(model, test.images[chosen], test.labels[chosen])
+    records = [record for record in read(evaluated) if record.name == "certified_accuracy"]
+    assert [record.details["radius"] for record in records] == [0, 36 / 255, 72 / 255, 108 / 255, 1]
+    for record in records:
+        expected = (radii > record.details["radius"]).double().mean().item()
+        assert (record.value, record.count) == (expected, 60)
+    assert records[0].value > 0.5  # the network has learnt something
+    curve = next(record for record in read(evaluated) if record.name == "certified_curve")
+    positive = sorted(radii[radii > 0].tolist())
+    assert curve.details["steps"] == pytest.approx(positive, rel=1e-9)
+
+
+def test_records_name_the_data_and_the_weights(evaluated: Path) -> None:
+    sha256 = experiment.load_data(Run.open(evaluated).config()).sha256
+    weights = hashlib.sha256((evaluated / "model.safetensors").read_bytes()).hexdigest()
+    lines = (evaluated / "evaluation" / "records.jsonl").read_text().splitlines()
+    assert len(lines) > 100
+    for line in lines:
+        record = json.loads(line)
+        assert math.isfinite(record["value"])
+        if "epoch" in record:
+            continue
+        details = record["details"]
+        assert (details["data"], details["split"]) == ("digits", "test")
+        assert (details["sha256"], details["weights"]) == (sha256, weights)
+        assert details["images"].endswith("of 599, evenly spaced")
+
+
+def test_the_page_shows_the_network_and_nothing_of_this_machine(evaluated: Path) -> None:
+    page = (evaluated / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "lipmlp_s on digits" in page
+    assert str(evaluated) not in page
+    assert page.rstrip().endswith("</html>")
+
+
+def test_the_network_is_left_as_it_was(trained: Path, evaluated: Path) -> None:
+    for file in trained.rglob("*"):
+        if file.is_file():
+            assert (evaluated / file.relative_to(trained)).read_bytes() == file.read_bytes()
+
+
+def test_the_same_command_gives_the_same_files(run: Path) -> None:
+    command = [str(run), "--limit", "20", "--probes", "certified", "dynamics"]
+    contents = []
+    for _ in range(2):
+        assert script.main(command) == 0
+        files = sorted((run / "evaluation").iterdir())
+        contents.append({each.name: each.read_bytes() for each in files})
+    assert contents[0] == contents[1]
+
+
+def test_figures_of_the_evaluation_before_are_gone(run: Path) -> None:
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "filtered_accuracy.png").write_bytes(b"old")
+    (run / "evaluation" / "notes.txt").write_text("mine")
+    assert script.main([str(run), "--limit", "9", "--probes", "certified"]) == 0
+    files = {each.name for each in (run / "evaluation").iterdir()}
+    assert files == {"certified_curve.png", "notes.txt", "records.jsonl", "report.html"}
+
+
+def test_probes_that_are_named_twice_run_once(run: Path) -> None:
+    command = [str(run), "--limit", "9", "--probes", "certified", "certified"]
+    assert script.main(command) == 0
+    assert [record.name for record in read(run)].count("accuracy") == 1
+
+
+# What it prints.
+
+
+def test_lines_without_a_terminal_tell_progress_results_and_the_report(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([str(run), "--limit", "30", "--probes", "certified", "frequency"]) == 0
+    said = capsys.readouterr().out
+    assert "clean images: 1/1" in said
+    assert "frequencies: 7/7" in said
+    assert "30 of 599 test images of digits" in said
+    assert "certified at 36/255" in said
+    assert "\x1b" not in said  # no colours, no bars
+    assert said.rstrip().endswith(str(run / "evaluation" / "report.html"))
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize("content", [None, {}])
+def test_what_is_no_run_directory_is_refused(
+    tmp_path: Path, content: dict | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no_run"
+    if content is not None:
+        path.mkdir()
+    assert f"{path} is not a run directory" in refusal([str(path)], capsys)
+
+
+def test_a_damaged_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = run / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "model.safetensors is damaged" in refusal([str(run)], capsys)
+    assert not (run / "evaluation").exists()
+
+
+def test_a_training_that_did_not_finish_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "model.safetensors").unlink()
+    assert "was the training finished?" in refusal([str(run)], capsys)
+
+
+def test_a_damaged_history_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = run / "history.jsonl"
+    history.write_text("{}\n" + history.read_text())
+    assert "history.jsonl is damaged in line 1" in refusal([str(run)], capsys)
+
+
+def test_a_misspelt_probe_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal([str(tmp_path), "--probes", "certifed"], capsys)
+    assert said == "error: No probe is called 'certifed': did you mean 'certified'?\n"
+
+
+def test_missing_data_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "images.npz"
+    tree = {**CONFIG, "data": {"name": "npz", "path": str(path)}}
+    tree["model"] = {**CONFIG["model"], "in_chans": 1, "img_size": 8, "num_classes": 10}
+    run = Run.create(tmp_path / "run", parse_config(tree))
+    run.save_model(build_model(run.config()))
+    said = refusal([str(run.path)], capsys)
+    assert "the data set 'npz' cannot be loaded" in said
+    assert str(path) in said
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_refused(
+    run: Path, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"there is no device '{device}'" in refusal([str(run), "--device", device], capsys)
+
+
+@pytest.mark.parametrize("option", ["--limit", "--batch-size"])
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "all"])
+def test_numbers_of_images_are_whole(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        script.main(["run", f"{option}={value}"])
+    assert stop.value.code == 2
+    assert f"should be a whole number from 1 on, got '{value}'" in capsys.readouterr().err
+
+
+def test_a_broken_invariant_fails_and_writes_no_report(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = run / "history.jsonl"
+    lines = history.read_text().splitlines()
+    last = max(i for i, line in enumerate(lines) if json.loads(line)["name"] == "bound/network")
+    record = json.loads(lines[last])
+    lines[last] = json.dumps({**record, "value": 0.5 * record["value"]})
+    history.write_text("\n".join(lines) + "\n")
+    said = refusal([str(run), "--limit", "9"], capsys)
+    assert "Invariant broken: the last bound of the training" in said
+    assert not (run / "evaluation").exists()
+
+
+def test_an_evaluation_that_fails_leaves_the_report_before(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert script.main([str(run), "--limit", "9", "--probes", "certified"]) == 0
+    before = {each: each.read_bytes() for each in (run / "evaluation").iterdir()}
+
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(script, "write_atomic", full)
+    capsys.readouterr()
+    command = [str(run), "--limit", "10", "--probes", "certified"]
+    assert refusal(command, capsys) == "error: No space left on device\n"
+    assert {each: each.read_bytes() for each in (run / "evaluation").iterdir()} == before
+
+
+def test_an_interruption_is_told_in_a_line(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script.Subject, "of", interrupted)
+    assert script.main([str(run)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_the_script_runs_from_anywhere(trained: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(trained, tmp_path / "elsewhere")
+    command = [sys.executable, str(SCRIPT), str(path), "--limit", "5", "--probes", "certified"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (path / "evaluation" / "report.html").is_file()
+    assert done.stderr == ""
