@@ -61,7 +61,11 @@ def styled(fn: Callable[P, Figure]) -> Callable[P, Figure]:
     @functools.wraps(fn)
     def draw(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(_STYLE):
-            return fn(*args, **kwargs)
+            figure = fn(*args, **kwargs)
+            # Lays it out once: every file that is written of it would move it a little.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
 
     return draw
 
