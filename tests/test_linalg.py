@@ -133,6 +133,68 @@ def test_soundness_rests_on_no_eigenvalue(monkeypatch: pytest.MonkeyPatch, facto
     assert bound <= sum(Fraction(x) ** 2 for x in matrix.flatten().tolist()) * (1 + Fraction(1e-9))
 
 
+def exact_theorem(grams: Tensor, factors: Tensor, rows: int, frobenius: float) -> Fraction:
+    """The right-hand side of theorem D1 with c = 0, where what it adds to c is all there is."""
+    n = grams.shape[-1]
+    sums = (grams[None] + factors[None] @ factors[None].mH)[0]  # D: nothing is subtracted
+    entries = torch.view_as_real(sums).tolist() if sums.is_complex() else sums[..., None].tolist()
+    squares = [[sum(Fraction(x) ** 2 for x in entry) for entry in row] for row in entries]
+    moduli = [[sum(abs(Fraction(x)) for x in entry) for entry in row] for row in entries]
+    frobenius_d = Fraction(math.sqrt(sum(map(sum, squares))))
+    schur_d = Fraction(math.sqrt(max(map(sum, moduli)) * max(map(sum, zip(*moduli, strict=True)))))
+    parts = torch.view_as_real(factors) if factors.is_complex() else factors
+    frobenius_l = sum(Fraction(x) ** 2 for x in parts.flatten().tolist())
+    times, double = (Fraction(3, 2), 2) if grams.is_complex() else (1, 1)
+    u = Fraction(1, 2**53)
+
+    def exact_gamma(k: int) -> Fraction:
+        return k * u / (1 - k * u)
+
+    return (
+        min(frobenius_d, schur_d)
+        + times * exact_gamma(double * rows) * Fraction(frobenius)
+        + times * exact_gamma(double * n) * frobenius_l
+        + 2 * u * max(Fraction(math.sqrt(squares[i][i])) for i in range(n))
+        + 3 * u * frobenius_d
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("off", [0.0, 1e-15, 1.0])
+@pytest.mark.parametrize("frobenius", [0.0, 1.0, 1e6])
+def test_no_term_of_theorem_d1_is_missing(dtype, off, frobenius) -> None:
+    for spread in (torch.ones(6), 10.0 ** torch.linspace(0, -3, 6)):
+        factors = (torch.randn(6, 6, dtype=dtype) * spread[:, None]).tril()
+        grams = off * torch.randn(6, 6, dtype=dtype) - factors @ factors.mH
+        rhs = exact_theorem(grams, factors, 9, frobenius)
+        found = linalg._verify(
+            9, grams[None], factors[None], torch.zeros(1), torch.tensor([frobenius])
+        )
+        assert rhs * (1 - Fraction(1, 10**12)) <= Fraction(found.item())
+        assert Fraction(found.item()) <= rhs * (1 + Fraction(1, 10**9))
+
+
+def test_only_the_lower_triangle_of_a_factor_counts() -> None:
+    grams, factors = torch.eye(4)[None], torch.eye(4)[None]
+    dirty = factors + torch.randn(4, 4).triu(1)
+    ones = torch.ones(1)
+    assert torch.equal(
+        linalg._verify(4, grams, dirty, ones, ones), linalg._verify(4, grams, factors, ones, ones)
+    )
+
+
+def test_norms_depend_on_no_default_and_draw_no_random_numbers() -> None:
+    matrix, state = torch.randn(80, 90), torch.get_rng_state()
+    norm, squares = matrix_norm(matrix), squared_norms(matrix[None], common=False)
+    distances = row_distances(matrix[:3].float())
+    torch.set_default_dtype(torch.float32)
+    assert matrix_norm(matrix) == norm
+    assert torch.equal(squared_norms(matrix[None], common=False), squares)
+    assert torch.equal(row_distances(matrix[:3].float()), distances)
+    assert distances.dtype == torch.float64
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_bound_that_is_not_a_number_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linalg, "_verify", lambda *_: torch.tensor([math.nan]))
     matrix = torch.randn(5, 5)
@@ -236,6 +298,7 @@ def test_row_distances_are_above_the_exact_ones() -> None:
             for j in range(6):
                 pairs = zip(matrix[i].tolist(), matrix[j].tolist(), strict=True)
                 exact = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs)
+                assert distances[i, j] >= 0
                 found = Fraction(distances[i, j].item()) ** 2
                 assert exact <= found <= exact * (1 + Fraction(1, 10**10)) + Fraction(1e-160) ** 2
     assert row_distances(torch.ones(2, 3)).eq(0).all()
