@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..bounds import Bound, Shape, rule
+from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import div_up
 
 
@@ -46,6 +46,13 @@ class Standardize(nn.Module):
 
 @rule(Standardize)
 def standardize(module: Standardize, shape: Shape) -> Bound:
-    """A linear map up to a constant, of slope 1/σ in each channel: 1 / min σ."""
+    """A linear map up to a constant, of slope 1/σ in each channel: 1 / min σ.
+
+    Statistics of several channels on an image of one would repeat it: refused.
+    """
+    if len(module.std) not in (1, shape[0]):
+        raise NotCertifiedError(
+            f"Standardize should have 1 or {shape[0]} channels on this input, got {len(module.std)}."
+        )
     smallest = module.std.double().abs().min().item()
     return Bound(div_up(1.0, smallest), f"Standardize: 1 / min std, {smallest:.6g}")
