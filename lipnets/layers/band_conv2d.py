@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..convolutions import filtered_conv_gains, filtered_conv_norm
+from ..parametrizations._precision import full_precision
 from ..parametrizations.band import BandSpectral, radial_mask
 from ._registry import drop_in
 from .conv2d import start_orthogonal
@@ -81,6 +82,7 @@ class BandConv2d(nn.Module):
         """The factors m(ω) for images of a size, with shape (H, W), in the order of `torch.fft`."""
         return radial_mask(size, self.low, self.high, self.rolloff)[1]
 
+    @full_precision  # transforms and complex products know no bfloat16
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H, W)
         size = (x.shape[-2], x.shape[-1])
         if any(length < k for length, k in zip(size, self.kernel_size, strict=True)):
@@ -93,14 +95,13 @@ class BandConv2d(nn.Module):
         factors = factors[:, half].reshape(-1)[passed]
         frequencies = frequencies[:, half].reshape(-1, 2)[passed]
 
-        wide = torch.promote_types(x.dtype, torch.float32)
         index = torch.from_numpy(passed).to(x.device)
-        images = torch.fft.rfft2(x.to(wide)).flatten(2)[..., index]  # (B, I, F)
+        images = torch.fft.rfft2(x).flatten(2)[..., index]  # (B, I, F)
         symbols = self._symbols(frequencies, factors).to(images.dtype)  # (F, O, I)
         out = torch.einsum("foi,bif->bof", symbols, images)
         spectrum = out.new_zeros(*out.shape[:2], size[0] * (size[1] // 2 + 1))
         spectrum = spectrum.index_copy(2, index, out).unflatten(2, (size[0], -1))
-        out = torch.fft.irfft2(spectrum, s=size).to(x.dtype)
+        out = torch.fft.irfft2(spectrum, s=size)
         return out if self.bias is None else out + self.bias[:, None, None]
 
     def _symbols(self, frequencies: np.ndarray, factors: np.ndarray) -> Tensor:
@@ -109,8 +110,7 @@ class BandConv2d(nn.Module):
         offsets = np.indices((height, width)).reshape(2, -1)
         offsets = offsets - np.array([[(height - 1) // 2], [(width - 1) // 2]])
         phases = 2 * np.pi * frequencies @ offsets  # (F, P)
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        taps = weight.flatten(2).permute(2, 0, 1).flatten(1)  # (P, O I)
+        taps = self.weight.flatten(2).permute(2, 0, 1).flatten(1)  # (P, O I)
         real, imag = (
             torch.from_numpy(factors[:, None] * part(phases)).to(taps) @ taps
             for part in (np.cos, np.sin)

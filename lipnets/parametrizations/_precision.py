@@ -15,7 +15,7 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Makes the `forward` of a parametrization compute in float32 at least, without autocast.
 
     Under autocast the products inside a parametrization would be rounded to 8 bits: the norm of an
-    orthogonal matrix is then wrong by 2e-3.  The result is rounded to the dtype of the raw weight.
+    orthogonal matrix is then wrong by 2e-3.  The result has the dtype of the first argument.
     """
 
     @wraps(forward)

@@ -1,0 +1,128 @@
+"""Sorting activations, against Python's sorted."""
+
+import copy
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lipnets.layers import GroupSort, MaxMin, build
+
+
+def sorted_by_hand(x: Tensor, group_size: int) -> Tensor:
+    out = x.detach().flatten(2).clone() if x.ndim > 2 else x.detach()[..., None].clone()
+    for example in out:
+        for start in range(0, x.shape[1], group_size):
+            group = example[start : start + group_size]
+            columns = [sorted(column, reverse=True) for column in group.mT.tolist()]
+            group.copy_(torch.tensor(columns).mT)
+    return out.view_as(x)
+
+
+# Torch writes some of its forward derivatives in a language that it deprecates.
+TORCH = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 6, 3), (2, 4, 3, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_maxmin_puts_the_larger_of_each_pair_first(shape, dtype, grad) -> None:
+    x = torch.randn(shape).to(dtype)
+    expected = sorted_by_hand(x, 2)
+    assert torch.equal(MaxMin()(x.requires_grad_(grad)), expected)
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3, 6])
+def test_groupsort_sorts_each_group(group_size) -> None:
+    x = torch.randn(2, 6, 3)
+    assert torch.equal(GroupSort(group_size)(x), sorted_by_hand(x, group_size))
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3, 6])
+def test_groupsort_keeps_the_gradient_norm(group_size) -> None:
+    x, grad = torch.randn(2, 6, 3, requires_grad=True), torch.randn(2, 6, 3)
+    GroupSort(group_size)(x).backward(grad)
+    assert x.grad.norm().item() == pytest.approx(grad.norm().item())
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_maxmin_does_not_depend_on_the_layout_of_memory(memory_format) -> None:
+    x = torch.randn(2, 4, 3, 3)
+    laid_out = x.to(memory_format=memory_format).requires_grad_()
+    out, grad = MaxMin()(laid_out), torch.randn(2, 4, 3, 3)
+    assert torch.equal(out, sorted_by_hand(x, 2))
+    out.backward(grad)
+    x.requires_grad_()
+    GroupSort(2)(x).backward(grad)
+    assert torch.equal(laid_out.grad, x.grad)
+
+
+@TORCH
+def test_derivatives_of_maxmin_are_those_of_finite_differences() -> None:
+    x = torch.randn(2, 4, 3, requires_grad=True)
+    forward = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}  # fmt: skip
+    assert torch.autograd.gradcheck(MaxMin(), x, **forward)
+    assert torch.autograd.gradgradcheck(lambda x: MaxMin()(x) ** 3, x)
+
+
+@TORCH
+@pytest.mark.parametrize("differentiate", [torch.func.jacrev, torch.func.jacfwd, torch.func.hessian])  # fmt: skip
+def test_maxmin_works_under_function_transforms(differentiate) -> None:
+    x = torch.randn(3, 4, 2)
+
+    def derivative(module: nn.Module) -> Tensor:
+        cube = differentiate(lambda example: module(example[None])[0] ** 3)
+        return torch.func.vmap(cube)(x)
+
+    torch.testing.assert_close(derivative(MaxMin()), derivative(GroupSort(2)))
+
+
+def test_ties_pass_gradients_through() -> None:
+    x, grad = torch.zeros(1, 4, requires_grad=True), torch.randn(1, 4)
+    MaxMin()(x).backward(grad)
+    assert torch.equal(x.grad, grad)
+
+
+def test_not_a_number_is_not_hidden() -> None:
+    x = torch.tensor([[torch.nan, 1.0]])
+    assert MaxMin()(x).isnan().all()
+    assert MaxMin()(x.requires_grad_()).isnan().all()
+
+
+@pytest.mark.parametrize("module", [MaxMin(), GroupSort(2)])
+def test_odd_numbers_of_channels_are_refused(module) -> None:
+    with pytest.raises(ValueError, match="multiple of 2"):
+        module(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="multiple of 2"):
+        module(torch.zeros(4))
+
+
+def test_groups_have_a_channel_at_least() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        GroupSort(0)
+
+
+def test_sorting_activations_are_built_by_name() -> None:
+    assert isinstance(build("maxmin"), MaxMin)
+    assert build("groupsort", group_size=4).group_size == 4
+    assert copy.deepcopy(build("groupsort", group_size=4)).group_size == 4
+
+
+@pytest.mark.slow
+def test_maxmin_is_faster_than_the_usual_code() -> None:
+    x = torch.randn(64, 64, 16, 16, dtype=torch.float32, requires_grad=True)
+
+    def usual(x: Tensor) -> Tensor:
+        first, second = x.unflatten(1, (-1, 2)).unbind(2)
+        return torch.stack([first.maximum(second), first.minimum(second)], dim=2).flatten(1, 2)
+
+    def seconds(module: object) -> float:
+        taken = []
+        for _ in range(10):
+            start = time.process_time()
+            module(x).sum().backward()
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    assert seconds(MaxMin()) < 0.6 * seconds(usual)
