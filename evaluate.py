@@ -22,7 +22,7 @@ from lipnets.config import Config, ConfigError
 from lipnets.data import Dataset
 from lipnets.experiment import ExperimentError, load_data
 from lipnets.linalg import UnsoundArithmeticError
-from lipnets.probes import InvariantError, Subject
+from lipnets.probes import InvariantError, Probe, Subject
 from lipnets.probes.subject import Tracker
 from lipnets.records import Record
 from lipnets.report import Facts, data_uri, figures, page, png, summary
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NotCertifiedError, UnsoundArithmeticError) as error:
         print(f"error: this network cannot be certified: {error}", file=sys.stderr)
         return 1
-    except (ConfigError, ExperimentError, InvariantError, RunError, OSError, ValueError) as error:
+    except (ConfigError, ExperimentError, InvariantError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -83,7 +83,7 @@ def positive(text: str) -> int:
 def evaluate(args: argparse.Namespace, console: Console) -> None:
     """Examines the network of a run, and writes the report."""
     started = time.monotonic()
-    chosen = [probes.build(name) for name in dict.fromkeys(args.probes)]
+    chosen = build_probes(args.probes)
     device = find_device(args.device)
     run = Run.open(args.run)
     config, model = run.config(), run.load_model()
@@ -94,25 +94,36 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
     weights = hashlib.sha256(run.read("model.safetensors")).hexdigest()
 
     with progress(console) as track:
-        subject = Subject.of(
-            model,
-            dataset.test,
-            limit=args.limit,
-            batch_size=args.batch_size,
-            device=device,
-            history=run.history(),
-            provenance={
-                "data": dataset.name,
-                "sha256": dataset.sha256,
-                "split": "test",
-                "weights": weights,
-            },
-            track=track,
-        )
+        try:
+            subject = Subject.of(
+                model,
+                dataset.test,
+                limit=args.limit,
+                batch_size=args.batch_size,
+                device=device,
+                history=run.history(),
+                provenance={
+                    "data": dataset.name,
+                    "sha256": dataset.sha256,
+                    "split": "test",
+                    "weights": weights,
+                },
+                track=track,
+            )
+        except ValueError as error:
+            raise ExperimentError(f"the network does not fit the data: {error}") from error
         records = [record for probe in chosen for record in probe(subject)]
         facts = find_facts(config, dataset, subject, records)
         write(run.path / "evaluation", records, facts)
     print_results(console, run, dataset, subject, records, time.monotonic() - started)
+
+
+def build_probes(names: Sequence[str]) -> list[Probe]:
+    """The probes of these names, each once."""
+    try:
+        return [probes.build(name) for name in dict.fromkeys(names)]
+    except ValueError as error:
+        raise ExperimentError(str(error)) from None
 
 
 def find_device(name: str) -> torch.device:

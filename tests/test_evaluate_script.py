@@ -9,6 +9,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -224,6 +225,25 @@ def test_missing_data_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     said = refusal([str(run.path)], capsys)
     assert "the data set 'npz' cannot be loaded" in said
     assert str(path) in said
+
+
+@pytest.mark.parametrize(
+    ("side", "classes", "said"),
+    [(6, 10, "does not take examples of shape (1, 6, 6)"), (8, 11, "labels go from 0 to 10")],
+)
+def test_data_that_the_network_was_not_made_for_are_refused(
+    tmp_path: Path, side: int, classes: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "images.npz"
+    labels = np.arange(6 * classes) % classes
+    np.savez(path, images=np.zeros((len(labels), side, side), np.uint8), labels=labels)
+    tree = {**CONFIG, "data": {"name": "npz", "path": str(path)}}
+    tree["model"] = {**CONFIG["model"], "in_chans": 1, "img_size": 8, "num_classes": 10}
+    run = Run.create(tmp_path / "run", parse_config(tree))
+    run.save_model(build_model(run.config()))
+    message = refusal([str(run.path)], capsys)
+    assert message.startswith("error: the network does not fit the data: ")
+    assert said in message
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

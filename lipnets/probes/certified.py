@@ -27,8 +27,8 @@ def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
 
     It yields `accuracy`; `certified_accuracy` at each radius, strict; `certified_curve`, with all
     radii of certified images in ascending order as `steps`; `mean_radius` over all images, where
-    wrong ones count as 0, and `mean_radius_of_correct`; `bound/network`; and an `example` for each of
-    some images, from the largest radius to the smallest at even steps, then wrong ones.
+    wrong ones count as 0, and `mean_radius_of_correct`; `bound/network`; and an `example` for each
+    of some images, from the largest radius to the smallest at even steps, then wrong ones.
 
     Infinite radii, of classes that no image can tell apart, are clipped to the diameter of
     [0, 1]^(C×H×W) and counted as `infinite`.  All records are `vacuous` if there is one class only.

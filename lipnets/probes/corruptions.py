@@ -24,9 +24,9 @@ def corruptions(
 ) -> Probe:
     """Builds the probe of what noise, blur and the like do to accuracy.
 
-    For each corruption and severity it yields `corrupted_accuracy`, and `corrupted_certified_accuracy`:
-    the share of corrupted images that are classified right, and certified so within a radius of
-    the corrupted image.  Details are the `corruption`, the `severity`, what the share is of `clean`
+    For each corruption and severity it yields `corrupted_accuracy`, the share of corrupted images
+    that are classified right, and `corrupted_certified_accuracy`, of those certified to stay so
+    within a radius of the corrupted image.  Details are the `corruption`, the `severity`, what the share is of `clean`
     images, and the mean ℓ2 `distance` between images and their corrupted versions.
 
     Arguments:

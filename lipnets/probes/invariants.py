@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # far above that of a forward pass in float64, far below that 
 
 
 class InvariantError(RuntimeError):
-    """Something that a proof says cannot happen did happen: no number of this run is trustworthy."""
+    """What a proof says cannot happen did happen: no number of this run can be trusted."""
 
 
 def require(fact: bool, *, law: str, came: str) -> None:
@@ -84,8 +84,8 @@ class Pairs:
             require(
                 False,
                 law="outputs differ by at most L ‖x − x′‖",
-                came=f"those of test image {self._name(i)} differ by {changed[i]:.6g} after {what}, "
-                f"which moved it by {moved[i]:.6g}, with L = {certificate.lipschitz:.6g}",
+                came=f"those of test image {self._name(i)} differ by {changed[i]:.6g} after "
+                f"{what}, which moved it by {moved[i]:.6g}, with L = {certificate.lipschitz:.6g}",
             )
         within = finite & (self._radii > moved + _ROUNDING * size)
         classes = predictions(logits)

@@ -46,4 +46,4 @@ def summary(records: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
             ends = sorted(record.details["radius"] for record in good)
             radius = ends[0] if name == "low_pass" else ends[-1]
             sign = "≤" if name == "low_pass" else ">"
-            yield f"{what} enough for half", f"{sign} {radius}", "cycles per image"
+            yield what, f"ρ {sign} {radius}", "suffice for half the accuracy"

@@ -88,7 +88,7 @@ def test_messages_name_the_image_by_its_index_in_the_data_set(
 def test_logits_that_are_not_finite_break_an_invariant(subject: Subject) -> None:
     logits = subject.logits.clone()
     logits[5, 1] = math.nan
-    with pytest.raises(InvariantError, match="test image 5"):
+    with pytest.raises(InvariantError, match="those of test image 5 differ by nan"):
         Pairs(subject).check(subject.images, logits, "nothing")
 
 

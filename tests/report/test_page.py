@@ -227,5 +227,5 @@ def test_the_summary_is_what_fits_on_a_screen(records: list[Record]) -> None:
         "45.0\u202f%",
         "mean; least 10.0\u202f% for heavy_snow 5",
     )
-    assert lines["low frequencies enough for half"] == ("≤ 1", "cycles per image")
-    assert lines["high frequencies enough for half"] == ("> 1", "cycles per image")
+    assert lines["low frequencies"] == ("ρ ≤ 1", "suffice for half the accuracy")
+    assert lines["high frequencies"] == ("ρ > 1", "suffice for half the accuracy")
