@@ -78,14 +78,11 @@ def test_a_classifier_without_a_linear_head_has_the_joint_slopes() -> None:
     assert certify(nn.Linear(5, 3).eval(), (5,)).slopes.max() > 0
 
 
-class OffsetRows(nn.Linear):
-    """A head with a forward of its own, hence not bounded by the rows of its weight."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 3 * super().forward(x)
-
-
 def test_a_head_with_a_forward_of_its_own_is_not_bounded_by_pairs() -> None:
+    class OffsetRows(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * super().forward(x)
+
     @lipnets.rule(OffsetRows)
     def tripled(module: OffsetRows, shape: tuple[int, ...]) -> lipnets.Bound:
         return lipnets.Bound(3 * module.weight.norm().item(), "three times the Frobenius norm")
