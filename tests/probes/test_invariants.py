@@ -130,3 +130,9 @@ def test_an_area_that_is_not_the_mean_is_caught() -> None:
     check_radii(radii, right, 0.375, torch.tensor([0, 1]))
     with pytest.raises(InvariantError, match="area under the certified curve"):
         check_radii(radii, right, 0.376, torch.tensor([0, 1]))
+
+
+def test_areas_are_summed_in_double_precision() -> None:
+    torch.set_default_dtype(torch.float32)
+    radii = torch.tensor([0.5, 0.25, 0.1], dtype=torch.float64)
+    check_radii(radii, torch.ones(3, dtype=torch.bool), 0.85 / 3, torch.arange(3))
