@@ -217,12 +217,12 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
             f"{type(model).__name__} is in training mode: call .eval() before certifying."
         )
     plain = export(model)
+    bound = lipschitz(plain, shape)
     outputs = output_shape(plain, shape)
     if len(outputs) != 1:
         raise NotCertifiedError(
             f"A classifier should give one row of logits for an image, got shape {outputs}."
         )
-    bound = lipschitz(plain, shape)
     joint = mul_up(bound.value, _ROOT_2_UP)
     slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
     # Exact types: a subclass may have a forward, hence a rule, of its own.

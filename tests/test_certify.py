@@ -1,8 +1,12 @@
 """Certified radii against exact distances, and certificates as files."""
 
+import dataclasses
+import io
 import json
 import math
+import pickle
 from collections import OrderedDict
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +124,22 @@ def test_a_single_class_is_certified_everywhere_and_said_to_be_vacuous() -> None
     assert not certify(two_layers(), (1, 2, 3)).vacuous
 
 
+def test_radii_are_rounded_down() -> None:
+    certificate = certify(two_layers(), (1, 2, 3))
+    logits = torch.randn(500, 4) * 10.0 ** torch.randint(-6, 3, (500, 1))
+    labels = logits.argmax(dim=1)
+    for row, label, radius in zip(
+        logits, labels, certificate.radii_of(logits, labels), strict=True
+    ):
+        exact = min(
+            (Fraction(row[label].item()) - Fraction(row[j].item()))
+            / Fraction(certificate.slopes[label, j].item())
+            for j in range(4)
+            if j != label
+        )
+        assert exact * (1 - Fraction(1, 10**14)) <= Fraction(radius.item()) < exact
+
+
 def test_radii_are_those_of_the_exported_network_in_float64() -> None:
     model = two_layers().float()
     images, labels = torch.rand(9, 1, 2, 3), torch.randint(4, (9,))
@@ -199,6 +219,11 @@ def test_a_certificate_survives_the_disk(tmp_path: Path) -> None:
     assert torch.equal(loaded.slopes, certificate.slopes)
     assert loaded.shape == (1, 2, 3)
     assert loaded.arithmetic == "float64"
+    dataclasses.replace(certificate, arithmetic="other").save(tmp_path / "other.npz")
+    assert Certificate.load(tmp_path / "other.npz").arithmetic == "other"
+    with np.load(tmp_path / "certificate.npz", allow_pickle=False) as file:
+        meta = json.loads(file["meta"].tobytes())
+    assert meta["versions"] == {"torch": torch.__version__, "numpy": np.__version__}
     logits, labels = torch.randn(5, 4), torch.randint(4, (5,))
     assert torch.equal(loaded.radii_of(logits, labels), certificate.radii_of(logits, labels))
     with pytest.raises(ValueError, match="without its network"):
@@ -228,6 +253,28 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
         Certificate.load(path)
     with pytest.raises(FileNotFoundError):
         Certificate.load(tmp_path / "missing.npz")
+
+
+def test_no_pickle_is_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "executed",)
+
+    path, content = tmp_path / "certificate.npz", io.BytesIO()
+    np.savez(content, meta=np.array([Trap()], dtype=object), slopes=np.zeros((2, 2)))
+    path.write_bytes(content.getvalue())
+    with pytest.raises(ValueError, match="not a readable certificate"):
+        Certificate.load(path)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(pickle.dumps(Trap()))  # the trap works
+    assert (tmp_path / "executed").exists()
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(NotCertifiedError, match="meta device"):
+        certify(model.eval(), (5,))
 
 
 def test_a_failed_write_leaves_the_old_certificate(tmp_path: Path, monkeypatch) -> None:

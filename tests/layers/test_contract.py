@@ -401,3 +401,10 @@ def test_layers_on_every_dtype_have_the_bound_of_their_values() -> None:
         same = nn.Linear(5, 4).double().eval()
         same.weight.data = layer.weight.data.double()
         assert lipschitz(layer, (5,)).value == lipschitz(same, (5,)).value
+        chain = nn.Sequential(layer, nn.ReLU()).eval()
+        assert lipschitz(chain, (5,)).value == lipschitz(same, (5,)).value
+
+
+def test_constant_functions_have_the_bound_zero() -> None:
+    assert lipschitz(Scale(0.0).eval(), (3,)).value == 0
+    assert lipschitz(nn.Sequential(Scale(0.0), Scale(3.0)).eval(), (3,)).value == 0
