@@ -1,0 +1,88 @@
+"""Models by name: every variant, without knowing which there are."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import lipnets
+from lipnets.layers import MaxMin, Standardize
+
+DATA = {"num_classes": 7, "in_chans": 2, "img_size": (10, 12)}
+
+
+@pytest.mark.parametrize("name", lipnets.list_models())
+def test_every_variant_is_built_on_the_meta_device(name) -> None:
+    with torch.device("meta"):
+        model = lipnets.create_model(name, **DATA, mean=(0.5, 0.4), std=(0.2, 0.3))
+    assert [key for key, _ in model.named_children()] == ["backbone", "head"]
+    assert isinstance(model.backbone[0], Standardize)
+    assert model.head.out_features == 7
+    assert model(torch.empty(3, 2, 10, 12, device="meta")).shape == (3, 7)
+
+
+def test_names_are_sorted_and_match_a_pattern() -> None:
+    names = lipnets.list_models()
+    assert names == sorted(names)
+    assert {"lipmlp_s", "lipmlp_m", "lipconvnet_xs", "lipconvnet_s", "lipconvnet_m"} <= set(names)
+    assert {f"lipconvnet{depth}" for depth in range(5, 45, 5)} <= set(names)
+    assert lipnets.list_models("lipmlp*") == [name for name in names if name.startswith("lipmlp")]
+    assert lipnets.list_models("nothing*") == []
+
+
+def test_unknown_names_and_arguments_suggest_known_ones() -> None:
+    with pytest.raises(ValueError, match="did you mean .*'lipconvnet_xs'"):
+        lipnets.create_model("lipconvnet_sx")
+    with pytest.raises(TypeError, match="did you mean 'num_classes'"):
+        lipnets.create_model("lipmlp_s", num_class=3)
+    with pytest.raises(ValueError, match="did you mean 'aol_linear'"):
+        lipnets.create_model("lipmlp_s", linear="aol_liner")
+
+
+@pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
+def test_statistics_come_in_pairs_of_as_many_numbers_as_channels(name) -> None:
+    for mean, std in [((0.5, 0.5), None), (None, (0.2, 0.2)), ((0.5,), (0.2,))]:
+        with pytest.raises(ValueError, match="both have 2 numbers"):
+            lipnets.create_model(name, **DATA, mean=mean, std=std)
+
+
+@pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
+def test_image_sizes_are_one_or_two_positive_numbers(name) -> None:
+    for img_size in [0, (3,), (3, 0), (1, 2, 3)]:
+        with pytest.raises(ValueError, match="img_size"):
+            lipnets.create_model(name, img_size=img_size)
+
+
+@pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
+def test_standardization_counts_in_the_bound(name) -> None:
+    model = lipnets.create_model(name, **DATA, mean=(0.5, 0.5), std=(0.25, 0.5)).eval()
+    bound = lipnets.lipschitz(model.backbone, (2, 10, 12)).value
+    assert bound == pytest.approx(4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
+def test_states_load_into_models_of_the_same_arguments(name) -> None:
+    one, other = (lipnets.create_model(name, **DATA).eval() for _ in range(2))
+    x = torch.rand(2, 2, 10, 12)
+    assert not torch.equal(one(x), other(x))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), other(x))
+    assert torch.equal(one(x), copy.deepcopy(one)(x))
+    assert torch.equal(one(x), lipnets.export(one)(x))
+
+
+def test_layers_can_be_given_with_arguments() -> None:
+    act = {"name": "groupsort", "group_size": 4}
+    model = lipnets.create_model("lipmlp_s", **DATA, act=act, head="cayley_linear")
+    assert model.backbone[2].group_size == 4
+    gram = model.head.weight @ model.head.weight.mT
+    torch.testing.assert_close(gram, torch.eye(7), rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="with a 'name'"):
+        lipnets.create_model("lipmlp_s", act={"group_size": 4})
+
+
+def test_activations_are_maxmin_by_default() -> None:
+    model = lipnets.create_model("lipconvnet_xs", **DATA)
+    assert sum(isinstance(module, MaxMin) for module in model.modules()) == 4
+    assert not any(isinstance(module, nn.ReLU) for module in model.modules())

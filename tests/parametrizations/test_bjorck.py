@@ -1,0 +1,35 @@
+"""Björck's iteration against the singular value decomposition."""
+
+import pytest
+import torch
+
+from lipnets.parametrizations import Bjorck
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6), (1, 5)])
+def test_it_finds_the_polar_factor(shape) -> None:
+    weight = torch.randn(shape)
+    left, _, right = torch.linalg.svd(weight, full_matrices=False)
+    torch.testing.assert_close(Bjorck()(weight), left @ right)
+
+
+@pytest.mark.parametrize("smallest", [1e-2, 1e-4, 1e-5])
+def test_it_converges_for_clustered_and_small_singular_values(smallest) -> None:
+    left, right = (torch.linalg.qr(torch.randn(5, 5)).Q for _ in range(2))
+    weight = left @ torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.5, smallest])) @ right
+    torch.testing.assert_close(Bjorck()(weight), left @ right)
+
+
+def test_what_does_not_converge_stays_below_1() -> None:
+    left, right = (torch.linalg.qr(torch.randn(4, 4)).Q for _ in range(2))
+    weight = left @ torch.diag(torch.tensor([1.0, 1e-3, 1e-7, 1e-12])) @ right
+    values = torch.linalg.svdvals(Bjorck()(weight))
+    assert values[0].item() == pytest.approx(1)
+    assert values.max() <= 1 + 1e-12
+    assert 0 < values[-1] < 1
+
+
+def test_steps_along_the_weight_and_along_scalings_have_no_effect() -> None:
+    weight = torch.randn(5, 3, requires_grad=True)
+    Bjorck()(weight).backward(torch.randn(5, 3))
+    assert (weight.grad * weight.detach()).sum().abs() < 1e-10
