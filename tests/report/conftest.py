@@ -40,7 +40,7 @@ def corrupt() -> list[Record]:
             details={"corruption": each, "severity": severity, "clean": 7 / 8, "radius": 36 / 255},
         )
         for name in ("corrupted_accuracy", "corrupted_certified_accuracy")
-        for each, value in (("heavy_snow", 0.6), ("fog", 0.9))
+        for each, value in (("blur", 0.6), ("heavy_fog", 0.9))
         for severity in (1, 2, 3, 4, 5)
     ]
 

@@ -59,7 +59,7 @@ def test_figures_take_the_colours_of_the_page(drawn: dict[str, Figure]) -> None:
 def test_text_stays_text(drawn: dict[str, Figure]) -> None:
     text = svg(drawn["corrupted_accuracy"], "x")
     words = {element.text for element in ElementTree.fromstring(text).iter("text")}
-    assert {"heavy snow", "fog", "80.0", "severity"} <= words
+    assert {"heavy fog", "blur", "80.0", "severity"} <= words
 
 
 def test_the_same_records_give_the_same_files(

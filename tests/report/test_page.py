@@ -225,7 +225,7 @@ def test_the_summary_is_what_fits_on_a_screen(records: list[Record]) -> None:
     assert lines["attained slope over bound"] == ("0.500", "")
     assert lines["right when corrupted"] == (
         "45.0\u202f%",
-        "mean; least 10.0\u202f% for heavy_snow 5",
+        "mean; least 10.0\u202f% for blur 5",
     )
     assert lines["low frequencies"] == ("ρ ≤ 1", "suffice for half the accuracy")
     assert lines["high frequencies"] == ("ρ > 1", "suffice for half the accuracy")

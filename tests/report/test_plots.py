@@ -79,7 +79,7 @@ def test_a_network_without_certified_images_has_a_flat_curve(records: list[Recor
 
 def test_corruptions_are_a_table_from_mild_to_hard(drawn: dict[str, Figure]) -> None:
     ax = axes(drawn, "corrupted_accuracy")
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["fog", "heavy snow"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["heavy fog", "blur"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3", "4", "5"]
     cells = {text.get_position(): text.get_text() for text in ax.texts}
     rows = {y: [cells[at] for at in sorted(cells) if at[1] == y] for _, y in cells}
