@@ -32,7 +32,7 @@ def test_names_are_sorted_and_match_a_pattern() -> None:
 
 
 def test_unknown_names_and_arguments_suggest_known_ones() -> None:
-    with pytest.raises(ValueError, match="did you mean .*'lipconvnet_xs'"):
+    with pytest.raises(ValueError, match=r"did you mean .*'lipconvnet_xs'"):
         lipnets.create_model("lipconvnet_sx")
     with pytest.raises(TypeError, match="did you mean 'num_classes'"):
         lipnets.create_model("lipmlp_s", num_class=3)
