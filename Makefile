@@ -45,8 +45,7 @@ benchmark: $(BIN)/.installed
 	$(BIN)/python benchmarks/bounds.py
 
 mutation: $(BIN)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run
-	$(BIN)/mutmut results
+	$(BIN)/python tests/mutation.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

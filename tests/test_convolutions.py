@@ -71,6 +71,16 @@ def test_same_padding(kernel, mode) -> None:
         check(module, (2, n), CLOSE if mode == "circular" else 1e300)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_valid_padding(mode) -> None:
+    for d, s, n in itertools.product((1, 2), (1, 2), (5, 8)):
+        named = nn.Conv1d(2, 2, 3, s, "valid", d, padding_mode=mode)
+        check(named, (2, n))
+        plain = nn.Conv1d(2, 2, 3, s, 0, d).eval()
+        plain.load_state_dict(named.state_dict())
+        assert lipschitz(named, (2, n)).value == lipschitz(plain, (2, n)).value
+
+
 def rectangles() -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
     kernels, strides, pads = [(3, 3), (1, 4), (5, 2)], [(1, 1), (2, 3), (2, 2)], [(0, 0), (1, 2)]
     for k, s, p, d in itertools.product(kernels, strides, pads, [(1, 1), (1, 2)]):

@@ -1,0 +1,69 @@
+"""Tests the tests of the trusted kernel: which changes to its code do they not notice?
+
+    python tests/mutation.py [FILE ...]        # default: the whole kernel, about two hours
+
+Works on a copy, in `build/mutation`: mutmut leaves decorated functions alone, so that rules are
+registered below their definitions there.  Survivors are printed as differences.
+"""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "mutation"
+TESTS = {
+    "linalg": ["test_linalg.py"],
+    "convolutions": ["test_convolutions.py"],
+    "bounds": ["layers/test_contract.py", "test_certify.py", "test_export.py"],
+    "rules": ["layers/test_contract.py", "test_convolutions.py"],
+    "certify": ["test_certify.py", "test_export.py"],
+}
+
+
+def undecorated(source: str) -> str:
+    """The same module, with `@rule(...)` above a function turned into a call below it."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.FunctionDef) and len(node.decorator_list) == 1:
+            (decorator,) = node.decorator_list
+            call = ast.unparse(decorator)
+            if call.startswith("rule("):
+                lines[node.end_lineno : node.end_lineno] = ["", "", f"{call}({node.name})"]
+                del lines[decorator.lineno - 1 : node.lineno - 1]
+    return "\n".join(lines) + "\n"
+
+
+def run(name: str) -> None:
+    """Mutates one file, and prints what survives."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for folder in ("lipnets", "tests"):
+        shutil.copytree(ROOT / folder, WORK / folder, ignore=ignore)
+    path = WORK / "lipnets" / f"{name}.py"
+    path.write_text(undecorated(path.read_text()))
+    tests = [f"tests/{test}" for test in TESTS[name]]
+    (WORK / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text()
+        + f'\n[tool.mutmut]\npaths_to_mutate = ["lipnets/{name}.py"]\ntests_dir = {tests}\n'
+        + 'also_copy = ["lipnets", "tests"]\n'
+    )
+    mutmut = [sys.executable, "-m", "mutmut"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*mutmut, "run"], cwd=WORK, env=environment, check=False)
+    results = subprocess.run(
+        [*mutmut, "results"], cwd=WORK, capture_output=True, text=True, check=True
+    )
+    for line in results.stdout.splitlines():
+        mutant, _, verdict = line.strip().partition(": ")
+        if verdict != "killed":
+            print(f"\n{verdict}: {mutant}", flush=True)
+            subprocess.run([*mutmut, "show", mutant], cwd=WORK, check=False)
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:] or TESTS:
+        run(Path(each).stem)
