@@ -108,7 +108,8 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
         figures={name: Markup(drawing.svg(each, name)) for name, each in drawn.items()},
         verdict=_verdict(by_name),
         audit=_audit(by_name),
-        pixel=_RADIUS / math.sqrt(math.prod(facts.shape)),
+        verdict_radius=_RADIUS,
+        values=math.prod(facts.shape),
         lipschitz=next((r for r in by_name.get("bound/network", []) if r.epoch is None), None),
         checks=[record for record in records if record.name.startswith("check/")],
     )

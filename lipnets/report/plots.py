@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ..metrics import RADII, CertifiedCurve
 from ..records import Record
@@ -102,7 +102,7 @@ def filter_curves(points: Sequence[Record], accuracy: float, chance: float) -> F
     figure, ax = axes()
     for level, text in ((accuracy, "unfiltered"), (chance, "most common class")):
         ax.axhline(level, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-        below = 0.06 < level < 0.5  # curves come down to the level of chance from above
+        below = 0.06 < level == chance  # curves come down to the level of chance from above
         _note(ax, text, (1, level), (-2, -10 if below else 3), transform=True)
     for name, color in (("low_pass", "first"), ("high_pass", "second")):
         line = sorted((p.details["radius"], p.value) for p in points if p.details["filter"] == name)
@@ -130,6 +130,7 @@ def bound_of_network(history: Sequence[Record]) -> Figure:
     _note(ax, bound(values[0], 3), (epochs[0], values[0]), (4, -10 if rises else 5))
     _note(ax, bound(values[-1], 3), (epochs[-1], values[-1]), (0, 6))
     frame(ax, "epoch", "Lipschitz bound")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -148,6 +149,7 @@ def bound_of_layers(history: Sequence[Record]) -> Figure:
         shade = 0.3 + 0.7 * (depth + 1) / len(layers)
         ax.plot(epochs, values, color=COLORS["first"], alpha=shade, linewidth=1.4)
     frame(ax, "epoch", "Lipschitz bound")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _name_lines(figure, ax, lines)
     return figure
 
@@ -165,6 +167,7 @@ def learning_curves(history: Sequence[Record]) -> Figure:
             label = f"certified at {radius_name(records[0].details['radius'])}"
         ax.plot(*_line(records), "o-", color=COLORS[color], markersize=3, label=label)
     frame(ax, "epoch", "held-out images, %", percent=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="best")
     return figure
 

@@ -95,6 +95,12 @@ def test_a_network_of_several_classes_is_not_called_vacuous(reader: Reader) -> N
     assert "vacuous" not in reader.text
 
 
+def test_lengths_are_told_in_values_of_an_image(reader: Reader) -> None:
+    # 36/255 = 0.141 of one value; divided by √36, of every one of them.
+    assert "one of the 36 values of an image by 14 % of its range" in reader.text
+    assert "or of all of them by 2.4 % at once" in reader.text
+
+
 def test_it_says_in_which_arithmetic_radii_hold(reader: Reader) -> None:
     assert (
         "Radii hold for real arithmetic on the stored weights as exported in float64; the rounding "
