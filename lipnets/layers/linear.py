@@ -41,9 +41,9 @@ def bjorck_linear(linear: nn.Linear) -> None:
 
 @drop_in(nn.Linear)
 def cayley_linear(linear: nn.Linear) -> None:
-    """Builds an orthogonal linear layer, the image of its raw weight by the Cayley map."""
+    """Builds an orthogonal linear layer by the Cayley map, started near the identity."""
     _zero_bias(linear)
-    nn.init.normal_(linear.weight, std=max(linear.weight.shape) ** -0.5)
+    nn.init.normal_(linear.weight, std=0.1 * max(linear.weight.shape) ** -0.5)
     register_parametrization(linear, "weight", Cayley())
 
 

@@ -15,6 +15,7 @@ for the supremum proves nothing: `lipnets.lipschitz` does.
 __all__ = ["Spectral"]
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._precision import full_precision, unit_scale
@@ -36,11 +37,22 @@ class Spectral(nn.Module):
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:  # (O, I) or (O, I, H, W)
         weight = unit_scale(weight)
-        norm = _norm(weight if weight.ndim == 4 else weight[:, :, None, None])
+        norm = _matrix_norm(weight) if weight.ndim == 2 else _conv_norm(weight)
         return weight / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
-def _norm(kernel: Tensor) -> Tensor:
+def _matrix_norm(matrix: Tensor) -> Tensor:
+    """The norm, which autograd sees as uᵀWv with fixed singular vectors."""
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.mT
+    with torch.no_grad():
+        wide = matrix.double()
+        right = torch.linalg.eigh(wide.mT @ wide).eigenvectors[:, -1]
+        left = F.normalize(wide @ right, dim=0)
+    return (left @ (matrix.double() @ right)).to(matrix.dtype)
+
+
+def _conv_norm(kernel: Tensor) -> Tensor:
     """Estimates sup ‖S(θ)‖: a coarse grid, its highest peaks, then Newton's method."""
     if kernel.shape[0] < kernel.shape[1]:
         kernel = kernel.transpose(0, 1)  # the same norm, and fewer right singular vectors
@@ -52,7 +64,7 @@ def _norm(kernel: Tensor) -> Tensor:
         angles = angles + _ASIDE  # frequencies θ = −θ are critical points, not always maxima
         squares, vectors = symbol.singular(angles)
         trust = torch.ones_like(angles[:, :1])
-        for _ in range(_STEPS if len(symbol.taps) > 1 else 0):
+        for _ in range(_STEPS):
             tried = angles + trust * _newton_step(symbol, angles, squares, vectors)
             new_squares, new_vectors = symbol.singular(tried)
             higher = (new_squares[:, -1] > squares[:, -1])[:, None]
