@@ -229,7 +229,7 @@ def test_missing_data_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("side", "classes", "said"),
-    [(6, 10, "does not take examples of shape (1, 6, 6)"), (8, 11, "labels go from 0 to 10")],
+    [(6, 10, "does not take images of shape (1, 6, 6)"), (8, 11, "labels go from 0 to 10")],
 )
 def test_data_that_the_network_was_not_made_for_are_refused(
     tmp_path: Path, side: int, classes: int, said: str, capsys: pytest.CaptureFixture[str]

@@ -86,12 +86,14 @@ class Subject:
 
         Raises:
             NotCertifiedError: If the model cannot be certified.
-            ValueError: If there are no images, or if a label is not a class of the model.
+            ValueError: If there are no images, if the model does not take images of their shape,
+                or if a label is not one of its classes.
         """
         if len(split) == 0:
             raise ValueError("There is nothing to examine the model on: the split is empty.")
         whole, indices = len(split), _evenly_spaced(len(split), limit)
         split = split[indices]
+        _check_shape(model, split.images[:1])
         certificate = certify(model, tuple(split.images.shape[1:]))
         if certificate.program is not None:
             certificate.program.to(device)
@@ -173,6 +175,16 @@ class Subject:
         return self.record(
             name, hits / count, "fraction", count, hits=hits, low=low, high=high, **details
         )
+
+
+@torch.no_grad()
+def _check_shape(model: nn.Module, image: Tensor) -> None:
+    weight = next((each for each in model.parameters() if each.is_floating_point()), image)
+    try:
+        model(image.to(weight))
+    except (RuntimeError, ValueError) as error:
+        shape = tuple(image.shape[1:])
+        raise ValueError(f"The model does not take images of shape {shape}: {error}") from error
 
 
 def _evenly_spaced(count: int, limit: int | None) -> Tensor:

@@ -73,3 +73,9 @@ def test_shares_come_with_their_interval(subject: Subject) -> None:
     record = subject.share("x", torch.tensor([True, False, True, True]))
     assert (record.value, record.count, record.details["hits"]) == (0.75, 4, 3)
     assert (record.details["low"], record.details["high"]) == clopper_pearson(3, 4)
+
+
+def test_images_of_another_shape_are_refused(model: nn.Sequential, split: Split) -> None:
+    other = Split(split.images[..., :5], split.labels)
+    with pytest.raises(ValueError, match=r"does not take images of shape \(1, 6, 5\)"):
+        Subject.of(model, other)
