@@ -19,8 +19,10 @@ __all__ = [
     "without_autocast",
 ]
 
+import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -130,7 +132,7 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
     """
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with without_autocast(module), fake, torch.no_grad():
+        with without_autocast(module), fake, torch.no_grad(), _silent():
             # The dtype of a weight, for modules that refuse to mix dtypes.
             weight = next((p for p in module.parameters() if p.is_floating_point()), None)
             example = torch.empty(1, *shape, dtype=None if weight is None else weight.dtype)
@@ -138,6 +140,17 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
     except (RuntimeError, ValueError, IndexError) as error:
         name = type(module).__name__
         raise ValueError(f"{name} does not take examples of shape {shape}: {error}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps torch from logging the traceback of an error that is caught and told in a sentence."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def without_autocast(module: nn.Module) -> torch.autocast:
