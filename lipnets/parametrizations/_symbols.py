@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-_SQUARINGS = 6  # of Gram matrices: ranks norms up to a factor r^(1/128), for r channels
+_ITERATIONS = 10
 
 
 def grid(points: Sequence[int], like: Tensor) -> Tensor:
@@ -68,17 +69,16 @@ class Symbol:
         return values.unflatten(-1, self.taps.shape[1:])
 
     def approximate_norms(self, angles: Tensor) -> Tensor:  # (F, 2) -> (F,)
-        """Norms up to a factor r^(1/128) too large, r = min(O, I), by repeated squaring."""
-        symbols = self(angles).to(torch.complex64)
-        wide = symbols.shape[1] < symbols.shape[2]
-        gram = symbols @ symbols.mH if wide else symbols.mH @ symbols
-        logarithm = torch.zeros(len(angles), dtype=torch.float64, device=angles.device)
-        for power in range(_SQUARINGS + 1):
-            trace = gram.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp_min(1e-30)
-            logarithm += trace.double().log() / 2**power
-            gram = gram / trace[:, None, None]
-            gram = gram @ gram
-        return (logarithm / 2).exp()
+        """Norms from below by a few steps of power iteration, to tell high frequencies from low."""
+        symbols = Symbol(self.taps.float(), self.offsets.float())(angles.float())
+        places = torch.arange(symbols.shape[2], dtype=torch.float32, device=angles.device)
+        vectors = torch.polar(torch.ones_like(places), places.square())[:, None]  # no symmetry
+        images = symbols @ vectors
+        for _ in range(_ITERATIONS):
+            pulled = F.normalize(images, dim=1).mH @ symbols  # no copy of the symbols conjugated
+            vectors = F.normalize(pulled, dim=2).mH
+            images = symbols @ vectors
+        return torch.linalg.vector_norm(images, dim=(1, 2)).double()
 
     def singular(self, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Squared singular values, increasing, (F, I), and right singular vectors, (F, I, I)."""

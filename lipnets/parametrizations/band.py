@@ -16,7 +16,7 @@ from ._precision import full_precision, unit_scale
 from ._symbols import Symbol, norm_at
 
 _POINTS = 32  # along each axis of the grid on which norms are estimated
-_PEAKS = 4  # frequencies at which they are exact
+_PEAKS = 2  # frequencies at which they are exact
 
 
 @lru_cache(maxsize=64)

@@ -14,15 +14,19 @@ def test_symbols_on_a_grid_are_fourier_transforms_of_the_kernel(points) -> None:
     torch.testing.assert_close(values, expected)
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (3, 8, 2, 3), (1, 1, 3, 3)])
-def test_approximate_norms_are_a_little_too_large(shape) -> None:
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (3, 8, 2, 3), (1, 1, 3, 3), (12, 12, 3, 3)])
+def test_approximate_norms_are_a_little_too_small(shape) -> None:
     kernel = torch.randn(shape)
     angles = grid((6, 6), kernel).flatten(0, 1)
     symbol = Symbol.of(kernel)
-    norms = torch.linalg.svdvals(symbol(angles))[:, 0]
-    ratio = symbol.approximate_norms(angles) / norms
-    assert ratio.min() > 1 - 1e-4
-    assert ratio.max() < min(shape[:2]) ** (1 / 128) + 1e-4
+    ratio = symbol.approximate_norms(angles) / torch.linalg.svdvals(symbol(angles))[:, 0]
+    assert ratio.max() <= 1 + 1e-4
+    assert ratio.min() > 0.9
+
+
+def test_approximate_norms_of_zeros_are_zeros() -> None:
+    kernel = torch.zeros(3, 2, 3, 3)
+    assert not Symbol.of(kernel).approximate_norms(grid((4, 4), kernel).flatten(0, 1)).any()
 
 
 def test_the_norm_at_a_singular_vector_is_the_singular_value_and_so_is_its_slope() -> None:
