@@ -47,7 +47,7 @@ def build_model(config: Config, device: torch.device | str = "cpu") -> nn.Module
     torch.manual_seed(config.seed)
     try:
         return models.build(spec.name, **spec.arguments).to(device, torch.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ExperimentError(f"the model '{spec.name}' cannot be built: {error}") from error
 
 

@@ -30,7 +30,7 @@ def config() -> Config:
     return parse_config(
         {
             "data": {"name": "digits"},
-            "model": {"name": "lipmlp_xs", "in_chans": 1, "img_size": 8},
+            "model": {"name": "lipmlp_s", "in_chans": 1, "img_size": 8, "widths": [8]},
             "loss": {"name": "cross_entropy"},
             "optimizer": {"name": "adam", "lr": 0.01},
             "schedule": {"epochs": 2},

@@ -26,6 +26,7 @@ __all__ = [
     "parse_config",
 ]
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -37,16 +38,18 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
-from .. import losses, models, optim
+from .. import layers, losses, models, optim
 from ..data import Dataset
 from ..data._registry import datasets
 from ..data.augment import augmentations
 from ..data.augment import build as build_augment
+from ..registry import closest
 from ._files import ConfigError, dump, merge, read_file, read_overrides
 from ._schema import Section, describe, is_plain, one_of
 
@@ -102,7 +105,23 @@ class DataConfig(_Named):
 
 
 class ModelConfig(_Named):
-    """One of `lipnets.models.names()`, and its arguments; the data's are filled in."""
+    """One of `lipnets.models.names()`, and its arguments; what the data say is filled in."""
+
+    @field_validator("*")
+    @classmethod
+    def _layers_exist(cls, value: Any, info: ValidationInfo) -> Any:
+        """Looks up the layer that an argument names, if its default is the name of one."""
+        default = cls.model_fields[str(info.field_name)].default
+        if not isinstance(default, str) or default not in layers.registry:
+            return value
+        spec = {"name": value} if isinstance(value, str) else value
+        if "name" not in spec:
+            raise ValueError(f"should be the name of a layer, or have a 'name', got {value}")
+        known = inspect.signature(layers.registry[spec["name"]]).parameters
+        if unknown := [key for key in spec if key != "name" and key not in known]:
+            layer, key = spec["name"], unknown[0]
+            raise ValueError(f"layer '{layer}' has no argument '{key}'{closest(key, known)}")
+        return value
 
 
 class LossConfig(_Named):
@@ -206,12 +225,10 @@ class Config(Section):
         takes, given = type(self.model).model_fields, self.model.model_fields_set
         problems = []
         for key, fact in facts.items():
-            value = getattr(self.model, key, None)
+            value = _plain(getattr(self.model, key, None))
             square = key == "img_size" and value == height == width
-            if key in given and value != fact and not square:
-                problems.append(
-                    f"model.{key}: the images of '{dataset.name}' have {fact}, got {value}"
-                )
+            if key in given and value != _plain(fact) and not square:
+                problems.append(f"model.{key}: '{dataset.name}' has {fact}, got {value}")
         if problems:
             raise ConfigError("", problems)
         facts |= {"mean": dataset.mean, "std": dataset.std}

@@ -4,7 +4,7 @@ __all__ = ["Section", "describe", "is_plain", "one_of"]
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -77,8 +77,8 @@ def _plain_part(annotation: Any) -> Any:
 
 
 def _can_be_written(annotation: Any) -> bool:
-    origin = get_origin(annotation) or annotation
-    return origin in (int, float, bool, str, list, tuple, dict, type(None), Literal, Any, Sequence)
+    plain = (int, float, bool, str, list, tuple, dict, type(None), Sequence, Mapping, Literal, Any)
+    return (get_origin(annotation) or annotation) in plain
 
 
 def _first_paragraph(fn: Callable[..., Any]) -> str | None:
