@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BIN    := $(VENV)/bin
+# Threads that wait by spinning make a busy machine ten times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint format benchmark mutation clean help
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import platform
 import sys
 import time
@@ -9,6 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+# Threads that wait by spinning make a busy machine ten times slower.  Torch reads this once.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from rich.console import Console

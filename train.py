@@ -143,7 +143,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
     parameters = sum(each.numel() for each in model.parameters())
     console.print(
         f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {bound:.6g} before "
-        f"training, on {len(dataset.train)} images of {dataset.name}.",
+        f"training, on {len(dataset.train[: config.data.limit])} images of {dataset.name}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -4,7 +4,6 @@ __all__ = ["ExperimentError", "build_model", "load_data", "train"]
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -24,15 +23,14 @@ class ExperimentError(Exception):
 
 
 def load_data(config: Config) -> Dataset:
-    """Loads the data set of a config, with as many images to train on as it says.
+    """Loads the data set of a config, whole: `train` takes as many images as it says.
 
     Raises:
         ExperimentError: If its files are missing, damaged or not what they should be.
     """
     spec = config.data
     try:
-        dataset = data.load(spec.name, data_dir=spec.dir, **spec.arguments)
-        return replace(dataset, train=dataset.train[: spec.limit])
+        return data.load(spec.name, data_dir=spec.dir, verify=spec.verify, **spec.arguments)
     except (OSError, ValueError, TypeError) as error:
         raise ExperimentError(f"the data set '{spec.name}' cannot be loaded: {error}") from error
 
@@ -71,7 +69,8 @@ def train(
     """
     model = untrained.model
     device = next(model.parameters()).device
-    split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
+    chosen = dataset.train[: config.data.limit]
+    split = Split(chosen.images.to(device), chosen.labels.to(device))
     steps = math.ceil(len(split) / config.data.batch_size)  # of an epoch
     total = steps * config.schedule.epochs
     warmup = round(steps * config.schedule.warmup_epochs)
@@ -86,7 +85,7 @@ def train(
     rhythm = steps * config.record.bounds_every
     record = [
         recorders.loss(steps),
-        every(rhythm, recorders.certified(dataset.train, "train", limit=500), last=total),
+        every(rhythm, recorders.certified(chosen, "train", limit=500), last=total),
         every(rhythm, recorders.certified(dataset.test, "test"), last=total),
         every(rhythm, recorders.bounds(), last=total),
     ]

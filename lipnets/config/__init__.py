@@ -87,13 +87,17 @@ class DataConfig(_Named):
         augment: Random changes of training images: names, or names with arguments.
         limit: The number of images to train on, the first ones, if not all.
         dir: The directory with the files of data sets.
+        verify: Whether files must be those that their authors published, by their SHA-256.
     """
 
     batch_size: PositiveInt = 128
     augment: tuple[AugmentConfig, ...] = ()
     limit: PositiveInt | None = None
     dir: str | None = None
-    own: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "augment", "limit", "dir"})
+    verify: bool = True
+    own: ClassVar[frozenset[str]] = frozenset(
+        {"name", "batch_size", "augment", "limit", "dir", "verify"}
+    )
 
     @field_validator("augment", mode="before")
     @classmethod
