@@ -22,7 +22,7 @@ from ._registry import family
 VARIANTS = {
     "lipconvnet_xs": {"width": 16, "depths": (2, 2)},
     "lipconvnet_s": {"width": 64, "depths": (2, 2), "patch": 2, "hidden": (256,)},
-    "lipconvnet_m": {"width": 64, "depths": (3, 3), "patch": 2, "hidden": (512, 512)},
+    "lipconvnet_m": {"width": 64, "depths": (3,), "patch": 4, "hidden": (512, 512)},
     # As in the paper, for images of 32 × 32: five stages of n / 5 convolutions.
     **{f"lipconvnet{n}": {"width": 32, "depths": (n // 5,) * 5} for n in range(5, 45, 5)},
 }
