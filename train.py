@@ -26,6 +26,7 @@ from lipnets.config import Config, ConfigError, json_schema, load_config
 from lipnets.data import Dataset
 from lipnets.experiment import ExperimentError, build_model, load_data
 from lipnets.linalg import UnsoundArithmeticError
+from lipnets.linalg import show as rounded_up
 from lipnets.metrics import RADII, accuracy, certified_accuracy
 from lipnets.records import Record
 from lipnets.runs import Run, RunError
@@ -142,7 +143,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
         bound = certify_first(untrained)
     parameters = sum(each.numel() for each in model.parameters())
     console.print(
-        f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {bound:.6g} before "
+        f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {rounded_up(bound, 6)} before "
         f"training, on {len(dataset.train[: config.data.limit])} images of {dataset.name}.",
         highlight=False,
         soft_wrap=True,
@@ -241,7 +242,7 @@ def print_results(console: Console, run: Run, dataset: Dataset, seconds: float) 
         table.add_row(f"certified at {name}", f"{certified_accuracy(radii, radius):.2%}")
     console.print(table)
     for line in (
-        f"Radii are l2, in pixels of [0, 1]. Lipschitz bound {certificate.lipschitz:.6g}.",
+        f"Radii are l2, in pixels of [0, 1]. Lipschitz bound {rounded_up(certificate.lipschitz, 6)}.",
         f"Took {seconds:.0f} s. Weights, certificate and history are in {run.path}.",
         f"Next: python evaluate.py {run.path}",
     ):

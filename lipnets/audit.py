@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .bounds import Shape, output_shape
 from .estimates import attained_slope
 from .export import export
+from .linalg import show
 from .rules import lipschitz
 
 
@@ -105,8 +106,8 @@ def format_table(rows: Sequence[AuditRow]) -> str:
             row.name or "network",
             row.module,
             "×".join(map(str, row.shape)),
-            f"{row.bound:.8g}",
-            f"{row.slope:.8g}",
+            show(row.bound),
+            show(row.slope, upwards=False),
             f"{row.ratio:.4f}",
             row.rule,
         )

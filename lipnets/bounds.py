@@ -12,6 +12,7 @@ __all__ = [
     "Bound",
     "NotCertifiedError",
     "Shape",
+    "class_name",
     "lipschitz",
     "output_shape",
     "refuse_inplace",
@@ -30,6 +31,9 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.modules import module as torch_module
+from torch.nn.utils import parametrize
+
+from .linalg import show
 
 Shape = tuple[int, ...]  # of one example: the batch dimension is left out
 
@@ -60,7 +64,7 @@ class Bound:
             raise NotCertifiedError(f"The bound of {self.rule!r} is {self.value}, not a number.")
 
     def __str__(self) -> str:
-        lines = [f"{self.value:<11.8g} {self.rule}"]
+        lines = [f"{show(self.value):<11} {self.rule}"]
         lines += [f"    {line}" for part in self.parts for line in str(part).splitlines()]
         return "\n".join(lines)
 
@@ -138,7 +142,7 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
             example = torch.empty(1, *shape, dtype=None if weight is None else weight.dtype)
             return tuple(module(example).shape[1:])
     except (RuntimeError, ValueError, IndexError) as error:
-        name = type(module).__name__
+        name = class_name(module)
         raise ValueError(f"{name} does not take examples of shape {shape}: {error}") from error
 
 
@@ -159,6 +163,12 @@ def without_autocast(module: nn.Module) -> torch.autocast:
     return torch.autocast("cpu" if device == "meta" else device, enabled=False)
 
 
+def class_name(module: nn.Module) -> str:
+    """The name of the class of a module, whether or not tensors of it are parametrized."""
+    cls = type(module)
+    return (cls.__bases__[0] if parametrize.is_parametrized(module) else cls).__name__
+
+
 def refuse_inplace(module: nn.Module) -> None:
     """Refuses modules that overwrite their input, for rules of modules that use it twice.
 
@@ -169,7 +179,7 @@ def refuse_inplace(module: nn.Module) -> None:
     for name, child in module.named_modules():
         if getattr(child, "inplace", False):
             raise NotCertifiedError(
-                f"{type(module).__name__} uses its input more than once, and '{name}' overwrites "
+                f"{class_name(module)} uses its input more than once, and '{name}' overwrites "
                 "it: build that module with inplace=False."
             )
 

@@ -28,6 +28,7 @@ __all__ = [
     "mul_up",
     "row_distances",
     "scale_up",
+    "show",
     "sqrt_up",
     "squared_norms",
     "sums_of_squares",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 
@@ -89,6 +91,17 @@ def sqrt_up(square: float) -> float:
         return math.inf
     root = math.sqrt(square)
     return root if Fraction(root) ** 2 >= square else math.nextafter(root, math.inf)
+
+
+def show(value: float, digits: int = 8, *, upwards: bool = True) -> str:
+    """A number in a few digits, rounded upwards, or downwards: what is printed is as true.
+
+    Example:
+        >>> show(1.00000001), show(1.00000001, upwards=False), show(0.5), show(123456789.0)
+        ('1.0000001', '1', '0.5', '1.2345679e+08')
+    """
+    context = Context(prec=digits, rounding=ROUND_CEILING if upwards else ROUND_FLOOR)
+    return f"{float(context.create_decimal(Decimal(value))):.{digits}g}"
 
 
 def gamma(operations: int) -> float:

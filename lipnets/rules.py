@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.nn.modules import batchnorm, conv, padding
 
-from .bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, rule
+from .bounds import (
+    Bound,
+    NotCertifiedError,
+    Shape,
+    class_name,
+    lipschitz,
+    output_shape,
+    rule,
+)
 from .convolutions import conv_norm, torus
 from .linalg import ETA, U, add_up, div_up, matrix_norm, mul_up, sqrt_up
 
@@ -27,7 +35,7 @@ from .linalg import ETA, U, add_up, div_up, matrix_norm, mul_up, sqrt_up
 )
 def identity(module: nn.Module, shape: Shape) -> Bound:
     """In evaluation mode, dropout is the identity."""
-    return Bound(1.0, f"{type(module).__name__}: keeps its input")
+    return Bound(1.0, f"{class_name(module)}: keeps its input")
 
 
 @rule(nn.PixelUnshuffle, nn.PixelShuffle, nn.ChannelShuffle)
@@ -35,10 +43,10 @@ def reorder(module: nn.Module, shape: Shape) -> Bound:
     """Reordering coordinates keeps the norm."""
     if len(shape) < 3:
         raise NotCertifiedError(
-            f"{type(module).__name__} takes images with channels, got examples of shape {shape}: "
+            f"{class_name(module)} takes images with channels, got examples of shape {shape}: "
             "a batch of them would be taken for one."
         )
-    return Bound(1.0, f"{type(module).__name__}: reorders its input")
+    return Bound(1.0, f"{class_name(module)}: reorders its input")
 
 
 @rule(nn.Flatten, nn.Unflatten)
@@ -46,14 +54,14 @@ def reshape(module: nn.Flatten | nn.Unflatten, shape: Shape) -> Bound:
     """Coordinates keep their values, if examples stay apart."""
     first = module.start_dim if isinstance(module, nn.Flatten) else module.dim
     if not isinstance(first, int) or first % (len(shape) + 1) == 0:
-        raise NotCertifiedError(f"{type(module).__name__} mixes the examples of a batch.")
-    return Bound(1.0, f"{type(module).__name__}: keeps its input")
+        raise NotCertifiedError(f"{class_name(module)} mixes the examples of a batch.")
+    return Bound(1.0, f"{class_name(module)}: keeps its input")
 
 
 @rule(padding._ConstantPadNd)
 def constant_pad(module: padding._ConstantPadNd, shape: Shape) -> Bound:
     """Appends coordinates that do not depend on the input, or (negative padding) drops some."""
-    return Bound(1.0, f"{type(module).__name__}: appends constants")
+    return Bound(1.0, f"{class_name(module)}: appends constants")
 
 
 # Elementwise functions: the constant is the largest modulus of the slope
@@ -74,7 +82,7 @@ def unit_slope(module: nn.Module, shape: Shape) -> Bound:
     tanh' = 1 − tanh²; softsign' = (1 + |x|)⁻²; (log σ)' = 1 − σ; tanhshrink' = tanh²; the others are
     piecewise linear.
     """
-    return Bound(1.0, f"{type(module).__name__}: slopes in [0, 1]")
+    return Bound(1.0, f"{class_name(module)}: slopes in [0, 1]")
 
 
 @rule(nn.LeakyReLU)
@@ -185,7 +193,7 @@ def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
         dilation=module.dilation,
         period=period,
     )
-    return Bound(value, f"{type(module).__name__}: {theorem}")
+    return Bound(value, f"{class_name(module)}: {theorem}")
 
 
 def _padding(module: conv._ConvNd, axis: int) -> tuple[int, int]:
@@ -224,7 +232,7 @@ def transposed_convolution(module: conv._ConvTransposeNd, shape: Shape) -> Bound
         dilation=module.dilation,
         period=period,
     )
-    return Bound(value, f"{type(module).__name__}: adjoint; {theorem}")
+    return Bound(value, f"{class_name(module)}: adjoint; {theorem}")
 
 
 @rule(batchnorm._BatchNorm)
@@ -273,7 +281,7 @@ def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
             windows.append((inside, 1 if override else count))
         norms.append(_averages_norm(windows, size))
     scale = 1.0 if override is None else div_up(1.0, float(abs(override)))
-    return Bound(mul_up(scale, *norms), f"{type(module).__name__}: norm along each axis")
+    return Bound(mul_up(scale, *norms), f"{class_name(module)}: norm along each axis")
 
 
 @rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -283,7 +291,7 @@ def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Bound:
     for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
         windows = [range(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
         norms.append(_averages_norm([(window, len(window)) for window in windows], size))
-    return Bound(mul_up(*norms), f"{type(module).__name__}: norm along each axis")
+    return Bound(mul_up(*norms), f"{class_name(module)}: norm along each axis")
 
 
 @rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -294,7 +302,7 @@ def max_pool(module: nn.MaxPool2d, shape: Shape) -> Bound:
     r times at most.  Attained by a pixel that is the largest of each of its windows.
     """
     if module.return_indices:
-        raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
+        raise NotCertifiedError(f"{class_name(module)} returns indices beside its output.")
     sizes, outputs = _spatial(module, shape, _pooled_axes(module))
     shared = 1
     for axis, size in enumerate(sizes):
@@ -306,14 +314,14 @@ def max_pool(module: nn.MaxPool2d, shape: Shape) -> Bound:
                 if 0 <= pixel < size:
                     counts[pixel] += 1
         shared *= max(counts, default=0)
-    return Bound(sqrt_up(float(shared)), f"{type(module).__name__}: √{shared}, windows on a pixel")
+    return Bound(sqrt_up(float(shared)), f"{class_name(module)}: √{shared}, windows on a pixel")
 
 
 @rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 def adaptive_max_pool(module: nn.AdaptiveMaxPool2d, shape: Shape) -> Bound:
     """As maximum pooling, with the windows of adaptive average pooling."""
     if module.return_indices:
-        raise NotCertifiedError(f"{type(module).__name__} returns indices beside its output.")
+        raise NotCertifiedError(f"{class_name(module)} returns indices beside its output.")
     shared = 1
     for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
         counts = [0] * size
@@ -321,7 +329,7 @@ def adaptive_max_pool(module: nn.AdaptiveMaxPool2d, shape: Shape) -> Bound:
             for pixel in range(j * size // count, -(-(j + 1) * size // count)):
                 counts[pixel] += 1
         shared *= max(counts)
-    return Bound(sqrt_up(float(shared)), f"{type(module).__name__}: √{shared}, windows on a pixel")
+    return Bound(sqrt_up(float(shared)), f"{class_name(module)}: √{shared}, windows on a pixel")
 
 
 _POOLED_AXES = {
@@ -342,7 +350,7 @@ def _spatial(module: nn.Module, shape: Shape, axes: int) -> tuple[Shape, Shape]:
     """
     if len(shape) != 1 + axes:
         raise NotCertifiedError(
-            f"{type(module).__name__} takes channels and {axes} more axes, got examples of shape "
+            f"{class_name(module)} takes channels and {axes} more axes, got examples of shape "
             f"{tuple(shape)}: a batch of them would be taken for one."
         )
     return tuple(shape[1:]), output_shape(module, shape)[1:]
