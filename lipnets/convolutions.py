@@ -372,14 +372,23 @@ class _Symbol:
             pairs = zip(points, self.degrees, strict=True)
             points = [n if t == 0 else max(4 * t + 2, n - max(1, n // 4)) for n, t in pairs]
         largest = self.max_on_grid(points)
+        sampled, smoothed = self.sampled(largest, points), self.smoothed(largest, points)
+        if smoothed < sampled:
+            return smoothed, "grid and positive kernel, any size (C6)"
+        return sampled, "grid and sampling factor, any size (C3)"
 
-        # cos x ≥ 1 − x²/2, which is positive for x = πT/2M ≤ π/8.
-        cosines = (
-            1 - (Fraction(_PI_UP) * degree / (2 * count)) ** 2 / 2
-            for degree, count in zip(self.degrees, points, strict=True)
-        )
-        sampled = mul_up(largest, 1 / math.prod(cosines, start=Fraction(1)) ** 2)
+    def sampled(self, largest: float, points: Sequence[int]) -> float:
+        """Theorem C3, from the largest ‖S‖² on a grid.
 
+        cos x ≥ 1 − x²/2, which is positive for x = πT/2M ≤ π/8.
+        """
+        factor = Fraction(1)
+        for degree, count in zip(self.degrees, points, strict=True):
+            factor *= 1 - (Fraction(_PI_UP) * degree / (2 * count)) ** 2 / 2
+        return mul_up(largest, 1 / factor**2)
+
+    def smoothed(self, largest: float, points: Sequence[int]) -> float:
+        """Theorem C6, from the largest ‖S‖² on a grid."""
         found, error = self._coefficients()
         pairs = zip(points, self.degrees, strict=True)
         weights = [_kernel_weights(count, degree) for count, degree in pairs]
@@ -389,10 +398,7 @@ class _Symbol:
                 weight = math.prod(w[abs(s)] for w, s in zip(weights, shift, strict=True))
                 norm = sqrt_up(squared_norms(matrix).max().item())
                 terms.append(mul_up(norm, 2 * (1 - weight)))  # for s and −s
-        smoothed = add_up(*terms)
-        if smoothed < sampled:
-            return smoothed, "grid and positive kernel, any size (C6)"
-        return sampled, "grid and sampling factor, any size (C3)"
+        return add_up(*terms)
 
 
 def _quick_norms(matrices: Tensor) -> Tensor:

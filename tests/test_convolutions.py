@@ -159,6 +159,35 @@ def test_every_theorem_is_above_a_fine_grid() -> None:
         assert symbol.any_size()[0] <= truth * 1.03
 
 
+def test_theorems_c3_and_c6_are_what_they_say() -> None:
+    """Against closed forms: the cosines of C3; of C6, windows and norms computed by other means."""
+    kernel = torch.randn(3, 2, 3, 2) / 8
+    symbol = convolutions._Symbol.of(kernel, 1, (1, 1), (1, 1))
+    points, degrees = (12, 9), (2, 1)
+    cosines = [math.cos(math.pi * t / (2 * m)) for t, m in zip(degrees, points, strict=True)]
+    assert symbol.sampled(2.0, points) == pytest.approx(2 / math.prod(cosines) ** 2, rel=1e-3)
+    assert symbol.sampled(2.0, points) > 2 / math.prod(cosines) ** 2
+
+    spectrum = torch.fft.fft2(kernel, s=(16, 16)).permute(2, 3, 0, 1)  # the sign of θ is no matter
+    coefficients = torch.fft.ifft2((spectrum.mH @ spectrum).permute(2, 3, 0, 1)).real
+    windows = []
+    for t, m in zip(degrees, points, strict=True):
+        window = torch.sin(math.pi * torch.arange(1, m - t + 1) / (m - t + 1))
+        full = nn.functional.conv1d(window[None, None], window[None, None], padding=t)[0, 0]
+        windows.append({s: (full[t - s] / full[t]).item() for s in range(t + 1)})
+    excess = 0.0
+    for i, j in itertools.product(range(-2, 3), range(-1, 2)):
+        norm = torch.linalg.matrix_norm(coefficients[:, :, i, j], ord=2).item()
+        excess += (1 - windows[0][abs(i)] * windows[1][abs(j)]) * norm
+    assert symbol.smoothed(2.0, points) == pytest.approx(2 + excess, rel=1e-9)
+
+
+def test_c4_is_the_better_theorem_for_rounded_orthogonal_kernels() -> None:
+    bound, theorem = conv_norm(orthogonal_kernel(64).float(), period=(9, 9))
+    assert "C4" in theorem
+    assert bound <= 1 + 3e-7
+
+
 def test_the_sampling_factor_has_teeth(monkeypatch) -> None:
     """A coarse grid alone is below the supremum; the theorems for any size are above it."""
     monkeypatch.setattr(convolutions, "_COARSE", 1)
@@ -263,6 +292,8 @@ def test_filtered_convolutions(size) -> None:
             return nn.functional.conv2d(x, kernel)
 
     norm = explicit_norm(Filtered(), (2, *size))
+    assert filtered_conv_norm(kernel, 0 * gain) == 0
+    assert filtered_conv_norm(kernel, gain.float()) == pytest.approx(norm, rel=1e-6)
     assert norm * BELOW <= filtered_conv_norm(kernel, gain) <= norm * CLOSE
 
     gains = filtered_conv_gains(kernel, gain)
