@@ -14,7 +14,7 @@ help:
 	@echo "make lint       linters and type check"
 	@echo "make format     rewrite the code as the linters want it"
 	@echo "make benchmark  bounds beside power iteration and float32 (5 minutes)"
-	@echo "make mutation   test the tests of the trusted kernel (an hour or more)"
+	@echo "make mutation   test the tests of the trusted kernel (an hour)"
 
 # An installed torch is seen from inside the environment, and kept if its version fits.
 $(BIN)/.installed: pyproject.toml

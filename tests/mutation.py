@@ -1,6 +1,6 @@
 """Tests the tests of the trusted kernel: which changes to its code do they not notice?
 
-    python tests/mutation.py [FILE ...]        # default: the whole kernel, about two hours
+    python tests/mutation.py [FILE ...]        # default: the whole kernel, about an hour
 
 Works on a copy, in `build/mutation`: mutmut leaves decorated functions alone, so that rules are
 registered below their definitions there.  Survivors are printed as differences.
@@ -48,7 +48,8 @@ def run(name: str) -> None:
     tests = [f"tests/{test}" for test in TESTS[name]]
     (WORK / "pyproject.toml").write_text(
         (ROOT / "pyproject.toml").read_text()
-        + f'\n[tool.mutmut]\npaths_to_mutate = ["lipnets/{name}.py"]\ntests_dir = {tests}\n'
+        + f'\n[tool.mutmut]\nsource_paths = ["lipnets/{name}.py"]\n'
+        + f"pytest_add_cli_args_test_selection = {tests}\n"
         + 'also_copy = ["lipnets", "tests"]\n'
     )
     mutmut = [sys.executable, "-m", "mutmut"]

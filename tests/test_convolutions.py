@@ -110,6 +110,17 @@ def test_the_circular_norm_is_exact_in_two_dimensions() -> None:
     check(nn.Conv2d(2, 3, 5, padding=4, dilation=2, padding_mode="circular"), (2, 7, 5), CLOSE)
 
 
+def test_groups_and_transposition_lose_nothing() -> None:
+    check(nn.Conv1d(4, 8, 3, padding=1, groups=4, padding_mode="circular"), (4, 6), CLOSE)
+    for groups in (1, 2):
+        forward = nn.Conv1d(4, 2, 3, padding=1, groups=groups).eval()
+        adjoint = nn.ConvTranspose1d(2, 4, 3, padding=1, groups=groups).eval()
+        adjoint.weight.data = forward.weight.data
+        for n in (3, 8):
+            same = lipschitz(adjoint, (2, n)).value
+            assert same == pytest.approx(lipschitz(forward, (4, n)).value, rel=1e-12)
+
+
 def test_the_image_size_is_not_the_period_of_a_zero_padded_convolution() -> None:
     """The counterexample of the second difference: 2 + √2 on three pixels, 3 on their circle."""
     kernel = torch.tensor([[[1.0, -2.0, 1.0]]])

@@ -1,9 +1,11 @@
 """The contract of rules: whatever `lipschitz` certifies keeps every promise tested here."""
 
+import itertools
 import math
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -135,7 +137,9 @@ def attained_slope(module: nn.Module, shape: Shape, points: int = 6) -> float:
 @pytest.mark.parametrize(("build", "shape", "share"), CASES.values(), ids=CASES.keys())
 def test_no_slope_exceeds_the_bound(build, shape, share) -> None:
     module = lipnets.export(build().double())
-    bound, slope = lipschitz(module, shape).value, attained_slope(module, shape)
+    found, slope = lipschitz(module, shape), attained_slope(module, shape)
+    assert len(found.rule) > 8  # says why
+    bound = found.value
     assert slope <= bound * (1 + 1e-12)  # the Jacobian itself rounds
     assert slope >= bound * share * (1 - 1e-6)
 
@@ -188,6 +192,23 @@ def test_adaptive_average_pooling_in_every_geometry(output) -> None:
         assert norm * (1 - 1e-13) <= bound <= norm * (1 + 1e-9)
 
 
+def test_batch_norm_is_rounded_upwards_and_by_little() -> None:
+    for _ in range(200):
+        module = nn.BatchNorm1d(1, eps=1e-5).eval()
+        module.weight.data.normal_()
+        module.running_var.uniform_(0.01, 3)
+        bound = Fraction(lipschitz(module, (1,)).value)
+        variance = Fraction(module.running_var.item()) + Fraction(module.eps)
+        exact = Fraction(module.weight.item()) ** 2 / variance
+        assert exact <= bound**2 <= exact * (1 + Fraction(1, 10**14))
+
+
+def test_softplus_is_certified_for_every_positive_beta() -> None:
+    assert lipschitz(nn.Softplus(beta=0.25).eval(), (3,)).value == 1
+    with pytest.raises(NotCertifiedError, match="beta"):
+        lipschitz(nn.Softplus(beta=0).eval(), (3,))
+
+
 def spike_slope(module: nn.Module, n: int) -> float:
     """What maximum pooling does to the pixel that dominates all others: attains its constant."""
     return max(module(10 * x[None, None]).gt(1).sum().item() for x in torch.eye(n)) ** 0.5
@@ -198,13 +219,21 @@ def test_maximum_pooling_in_every_geometry(ceil) -> None:
     for k in range(1, 5):
         for s in range(1, 4):
             for p in range(k // 2 + 1):
-                for d in (1, 2):
-                    n = 9
+                for d, n in itertools.product((1, 2), (1, 2, 3, 9)):
+                    if n + 2 * p < d * (k - 1) + 1:
+                        continue
                     module = nn.MaxPool1d(k, s, p, d, ceil_mode=ceil).eval()
                     expected = spike_slope(module, n)
                     assert lipschitz(module, (1, n)).value == pytest.approx(expected), module
-    module = nn.MaxPool2d((2, 3), (3, 1)).eval()
-    assert lipschitz(module, (1, 6, 6)).value == pytest.approx(3**0.5)
+    for sizes in (
+        {"kernel_size": (2, 3), "stride": (3, 1)},
+        {"kernel_size": (3, 2), "stride": (1, 2), "padding": (1, 0), "dilation": (2, 1)},
+        {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)},
+    ):
+        module = nn.MaxPool2d(**sizes, ceil_mode=ceil).eval()
+        spikes = 10 * torch.eye(36).reshape(36, 1, 6, 6)
+        expected = max(module(x[None]).gt(1).sum().item() for x in spikes) ** 0.5
+        assert lipschitz(module, (1, 6, 6)).value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("output", [1, 2, 3, 5, 8])
@@ -212,6 +241,21 @@ def test_adaptive_maximum_pooling_in_every_geometry(output) -> None:
     for n in (3, 5, 8):
         module = nn.AdaptiveMaxPool1d(output).eval()
         assert lipschitz(module, (1, n)).value == pytest.approx(spike_slope(module, n))
+
+
+def test_overlaps_of_adaptive_maximum_pooling_multiply_over_axes() -> None:
+    module = nn.AdaptiveMaxPool2d(2).eval()
+    spikes = 10 * torch.eye(15).reshape(15, 1, 3, 5)
+    expected = max(module(x[None]).gt(1).sum().item() for x in spikes) ** 0.5
+    assert expected == 2
+    assert lipschitz(module, (1, 3, 5)).value == 2
+
+
+def test_bounds_do_not_depend_on_the_default_dtype() -> None:
+    pool, model = nn.AvgPool2d(3, 2, 1).eval(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    expected = [lipschitz(pool, (1, 5, 6)).value, lipschitz(model, (1, 5, 6)).value]
+    torch.set_default_dtype(torch.float32)
+    assert [lipschitz(pool, (1, 5, 6)).value, lipschitz(model, (1, 5, 6)).value] == expected
 
 
 @pytest.mark.parametrize(
