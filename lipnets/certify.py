@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .atomic import write_atomic
 from .bounds import Bound, NotCertifiedError, Shape, output_shape, without_autocast
 from .export import export
 from .linalg import U, mul_up, row_distances
@@ -151,16 +152,7 @@ class Certificate:
             meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
             slopes=self.slopes.numpy(),
         )
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(buffer.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomic(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Certificate":

@@ -289,7 +289,7 @@ def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Bound:
     """As average pooling, with the windows ⌊jn/m⌋ ≤ i < ⌈(j + 1)n/m⌉."""
     norms = []
     for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
-        windows = [range(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
+        windows = _adaptive_windows(size, count)
         norms.append(_averages_norm([(window, len(window)) for window in windows], size))
     return Bound(mul_up(*norms), f"{class_name(module)}: norm along each axis")
 
@@ -306,14 +306,10 @@ def max_pool(module: nn.MaxPool2d, shape: Shape) -> Bound:
     sizes, outputs = _spatial(module, shape, _pooled_axes(module))
     shared = 1
     for axis, size in enumerate(sizes):
-        counts = [0] * size
-        for j in range(outputs[axis]):
-            start = j * _axis(module.stride, axis) - _axis(module.padding, axis)
-            for q in range(_axis(module.kernel_size, axis)):
-                pixel = start + q * _axis(module.dilation, axis)
-                if 0 <= pixel < size:
-                    counts[pixel] += 1
-        shared *= max(counts, default=0)
+        stride, dilation = _axis(module.stride, axis), _axis(module.dilation, axis)
+        reach = _axis(module.kernel_size, axis) * dilation
+        starts = [j * stride - _axis(module.padding, axis) for j in range(outputs[axis])]
+        shared *= _overlap([range(start, start + reach, dilation) for start in starts], size)
     return Bound(sqrt_up(float(shared)), f"{class_name(module)}: √{shared}, windows on a pixel")
 
 
@@ -324,11 +320,7 @@ def adaptive_max_pool(module: nn.AdaptiveMaxPool2d, shape: Shape) -> Bound:
         raise NotCertifiedError(f"{class_name(module)} returns indices beside its output.")
     shared = 1
     for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
-        counts = [0] * size
-        for j in range(count):
-            for pixel in range(j * size // count, -(-(j + 1) * size // count)):
-                counts[pixel] += 1
-        shared *= max(counts)
+        shared *= _overlap(_adaptive_windows(size, count), size)
     return Bound(sqrt_up(float(shared)), f"{class_name(module)}: √{shared}, windows on a pixel")
 
 
@@ -358,6 +350,16 @@ def _spatial(module: nn.Module, shape: Shape, axes: int) -> tuple[Shape, Shape]:
 
 def _axis(value: Any, axis: int) -> int:
     return int(value[axis]) if isinstance(value, Sequence) else int(value)
+
+
+def _adaptive_windows(size: int, count: int) -> list[range]:
+    """The windows of adaptive pooling along one axis."""
+    return [range(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
+
+
+def _overlap(windows: Sequence[range], size: int) -> int:
+    """The largest number of windows that share a pixel of one axis."""
+    return max((sum(pixel in window for window in windows) for pixel in range(size)), default=0)
 
 
 def _averages_norm(windows: Sequence[tuple[range, int]], size: int) -> float:

@@ -41,6 +41,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from . import models
+from .atomic import write_atomic
 from .certify import Certificate
 from .config import Config, load_config
 from .records import Record
@@ -259,29 +260,6 @@ class Run:
 
     def _write_checksums(self, checksums: dict[str, list[str]]) -> None:
         write_atomic(self.path / "checksums.json", json.dumps(checksums, indent=2) + "\n")
-
-
-def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Writes a file whole or not at all.
-
-    The content goes to a file in the same directory, then to the disk, then to its place: whoever
-    reads meets the file as it was before, or as it is afterwards.
-
-    Arguments:
-        path: The file; its directory exists.
-        content: What it will hold; text is encoded in UTF-8.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def format_records(records: Iterable[Record]) -> str:

@@ -13,7 +13,7 @@ import lipnets
 
 PACKAGE = Path(lipnets.__file__).parent
 LEVELS = [  # a room may import from the rooms above it, and from itself
-    {"linalg", "registry", "records", "compat"},
+    {"atomic", "linalg", "registry", "records", "compat"},
     {"convolutions"},
     {"bounds"},
     {"rules", "layers", "parametrizations"},
