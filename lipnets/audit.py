@@ -56,7 +56,7 @@ def audit(
     Raises:
         NotCertifiedError: If no rule covers a layer.
     """
-    program = export(model).double().cpu()
+    program = export(model, shape).double().cpu()
     if images is None:
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(4, *shape, generator=generator, dtype=torch.float64)

@@ -13,9 +13,11 @@ __all__ = [
     "NotCertifiedError",
     "Shape",
     "class_name",
+    "fake_forward",
     "lipschitz",
     "output_shape",
     "refuse_inplace",
+    "refuse_unknown",
     "rule",
     "without_autocast",
 ]
@@ -28,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
@@ -122,14 +124,33 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
             "or build the model of modules that have one."
         )
     forward, bound = _RULES[owner]
-    for complaint in _complaints(module, owner, forward):
-        raise NotCertifiedError(f"{cls.__name__} {complaint}")
+    refuse_unknown(module, owner, forward)
     with without_autocast(module):
         return bound(module, shape)
 
 
+def refuse_unknown(module: nn.Module, owner: type[nn.Module], forward: Callable[..., Any]) -> None:
+    """Refuses a module that computes something else than `forward`, defined by its class `owner`.
+
+    Raises:
+        NotCertifiedError: If it is in training mode, hooked or patched, or has weights that are
+            not finite real numbers.
+    """
+    for complaint in _complaints(module, owner, forward):
+        raise NotCertifiedError(f"{type(module).__name__} {complaint}")
+
+
 def output_shape(module: nn.Module, shape: Shape) -> Shape:
     """Shape of `module(x)` for an example `x` of shape `shape`, without computing it.
+
+    Raises:
+        ValueError: If the module does not take examples of this shape.
+    """
+    return tuple(fake_forward(module, shape).shape[1:])
+
+
+def fake_forward(module: nn.Module, shape: Shape) -> Tensor:
+    """`module(x)` for a batch of one example of shape `shape`, without computing its values.
 
     Raises:
         ValueError: If the module does not take examples of this shape.
@@ -140,7 +161,7 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
             # The dtype of a weight, for modules that refuse to mix dtypes.
             weight = next((p for p in module.parameters() if p.is_floating_point()), None)
             example = torch.empty(1, *shape, dtype=None if weight is None else weight.dtype)
-            return tuple(module(example).shape[1:])
+            return module(example)
     except (RuntimeError, ValueError, IndexError) as error:
         name = class_name(module)
         raise ValueError(f"{name} does not take examples of shape {shape}: {error}") from error

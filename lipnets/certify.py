@@ -13,6 +13,7 @@ pass rounds, about 1e-10 in float64, belongs to `rounding.py` and is not subtrac
 
 __all__ = ["Certificate", "certified_radii", "certify"]
 
+import copy
 import hashlib
 import io
 import json
@@ -180,7 +181,7 @@ class Certificate:
 
     def matches(self, model: nn.Module) -> bool:
         """Whether a model has, bit by bit, the weights that the certificate was proved of."""
-        return _hashes(export(model)) == self.weights
+        return _hashes(export(model, self.shape)) == self.weights
 
 
 @torch.no_grad()
@@ -208,9 +209,11 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         raise NotCertifiedError(
             f"{type(model).__name__} is in training mode: call .eval() before certifying."
         )
-    plain = export(model)
-    bound = lipschitz(plain, shape)
-    outputs = output_shape(plain, shape)
+    plain = export(model, shape)
+    # In float64 first: layers that compute their weights in each forward do so in float64 then.
+    program = copy.deepcopy(plain).double()
+    bound = lipschitz(program, shape)
+    outputs = output_shape(program, shape)
     if len(outputs) != 1:
         raise NotCertifiedError(
             f"A classifier should give one row of logits for an image, got shape {outputs}."
@@ -218,7 +221,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
     joint = mul_up(bound.value, _ROOT_2_UP)
     slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
     # Exact types: a subclass may have a forward, hence a rule, of its own.
-    head = plain[-1] if type(plain) is nn.Sequential and len(plain) > 1 else None
+    head = program[-1] if type(program) is nn.Sequential and len(program) > 1 else None
     if type(head) is nn.Linear:
         backbone = mul_up(*(part.value for part in bound.parts[:-1]))
         pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
@@ -228,7 +231,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         slopes=slopes,
         shape=tuple(shape),
         weights=_hashes(plain),
-        program=plain.double(),
+        program=program,
     )
 
 

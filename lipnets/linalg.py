@@ -25,6 +25,7 @@ __all__ = [
     "div_up",
     "gamma",
     "matrix_norm",
+    "matrix_norms",
     "mul_up",
     "row_distances",
     "scale_up",
@@ -131,6 +132,32 @@ def matrix_norm(matrix: Tensor) -> float:
         return lost
     square = squared_norms(scaled[None]).item()
     return add_up(scale_up(sqrt_up(square), exponent), lost)
+
+
+def matrix_norms(matrices: Tensor) -> Tensor:
+    """Largest singular values of real or complex matrices, each rounded upwards.
+
+    Arguments:
+        matrices: The matrices, in any floating-point format, with shape (B, M, N).
+
+    Returns:
+        Numbers that are at least the norms, in float64 on the CPU, with shape (B,); infinite if an
+        entry of any of the matrices is not finite.
+
+    Raises:
+        UnsoundArithmeticError: If matrix products are not computed as the proof assumes.
+    """
+    check_arithmetic()
+    real = (
+        torch.view_as_real(matrices.detach().resolve_conj()) if matrices.is_complex() else matrices
+    )
+    scaled, exponent, lost = unit_scale(real)
+    if scaled is None:
+        return torch.full((len(matrices),), math.inf, dtype=torch.float64)
+    scaled = torch.view_as_complex(scaled.contiguous()) if matrices.is_complex() else scaled
+    squares = squared_norms(scaled, common=False)
+    roots = [add_up(scale_up(sqrt_up(square), exponent), lost) for square in squares.tolist()]
+    return torch.tensor(roots, dtype=torch.float64)
 
 
 def unit_scale(tensor: Tensor) -> tuple[Tensor | None, int, float]:

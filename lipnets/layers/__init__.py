@@ -4,11 +4,12 @@ By name: `lipnets.layers.build("aol_conv2d", in_channels=8, out_channels=8, kern
 arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` lists them.
 """
 
-from ._registry import registry
+from ._registry import Card, card, registry
 from .absolute import Abs
 from .band_conv2d import BandConv2d, band_conv2d, band_gains
 from .concat import Concat
 from .conv2d import aol_conv2d, bcop_conv2d, spectral_conv2d
+from .frequency import frequency_gains
 from .groupsort import GroupSort, MaxMin
 from .linear import (
     aol_linear,
@@ -29,6 +30,7 @@ build = registry.build
 __all__ = [
     "Abs",
     "BandConv2d",
+    "Card",
     "Concat",
     "GroupSort",
     "MaxMin",
@@ -43,7 +45,9 @@ __all__ = [
     "bcop_conv2d",
     "bjorck_linear",
     "build",
+    "card",
     "cayley_linear",
+    "frequency_gains",
     "geotorch_linear",
     "names",
     "registry",

@@ -13,7 +13,7 @@ from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..convolutions import filtered_conv_gains, filtered_conv_norm
 from ..parametrizations._precision import full_precision
 from ..parametrizations.band import BandSpectral, radial_mask
-from ._registry import drop_in
+from ._registry import Card, drop_in
 from .conv2d import start_orthogonal
 
 
@@ -154,7 +154,18 @@ def band_gains(module: BandConv2d, size: tuple[int, int]) -> Tensor:
     return filtered_conv_gains(module.weight, torch.from_numpy(module.mask(size)))
 
 
-@drop_in(BandConv2d)
+@drop_in(
+    BandConv2d,
+    Card(
+        kind="frequency filter",
+        guarantee="1-Lipschitz",
+        paper="",
+        url="",
+        choose="To confine a layer to a band of spatial frequencies.",
+        arguments={"in_channels": 2, "out_channels": 3, "kernel_size": 3, "high": 0.3},
+        shape=(2, 6, 6),
+    ),
+)
 def band_conv2d(conv: BandConv2d) -> None:
     """Builds a convolution confined to a band of frequencies, of norm about 1 there."""
     constraint = BandSpectral(conv.low, conv.high, conv.rolloff)

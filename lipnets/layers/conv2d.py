@@ -7,12 +7,33 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from ..parametrizations import AOL, BCOP, Spectral
-from ._registry import drop_in, registry
+from ._registry import Card, add, drop_in
 
-registry.add("conv2d", nn.Conv2d)
+add(
+    "conv2d",
+    nn.Conv2d,
+    Card(
+        kind="convolution",
+        guarantee="none",
+        paper="",
+        url="",
+        choose="As an unconstrained baseline, whose norm is certified all the same.",
+        arguments={"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": 1},
+        shape=(4, 5, 6),
+    ),
+)
 
 
-@drop_in(nn.Conv2d)
+@drop_in(
+    nn.Conv2d,
+    Card(
+        kind="convolution",
+        guarantee="1-Lipschitz",
+        paper="Prach & Lampert, 2022",
+        url="https://arxiv.org/abs/2208.03160",
+        choose="Cheap, and any size of image: the default for large networks.",
+    ),
+)
 def aol_conv2d(conv: nn.Conv2d) -> None:
     """Builds a convolution that is 1-Lipschitz by AOL rescaling, started orthogonal.
 
@@ -28,7 +49,16 @@ def aol_conv2d(conv: nn.Conv2d) -> None:
     register_parametrization(conv, "weight", AOL(conv.stride, conv.groups))
 
 
-@drop_in(nn.Conv2d)
+@drop_in(
+    nn.Conv2d,
+    Card(
+        kind="convolution",
+        guarantee="1-Lipschitz",
+        paper="Sedghi, Gupta & Long, 2019",
+        url="https://arxiv.org/abs/1805.10408",
+        choose="Where one direction may dominate: only the operator norm is held at 1.",
+    ),
+)
 def spectral_conv2d(conv: nn.Conv2d) -> None:
     """Builds a convolution of norm 1 on the torus, started orthogonal.
 
@@ -40,7 +70,16 @@ def spectral_conv2d(conv: nn.Conv2d) -> None:
     register_parametrization(conv, "weight", Spectral())
 
 
-@drop_in(nn.Conv2d)
+@drop_in(
+    nn.Conv2d,
+    Card(
+        kind="convolution",
+        guarantee="orthogonal",
+        paper="Li et al., 2019",
+        url="https://arxiv.org/abs/1911.00937",
+        choose="Orthogonal with a small kernel at any size of image.",
+    ),
+)
 def bcop_conv2d(conv: nn.Conv2d) -> None:
     """Builds an orthogonal convolution: a paraunitary kernel, started as a shift of a rotation.
 

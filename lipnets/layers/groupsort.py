@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
-from ._registry import registry
+from ._registry import Card, add
 
 
 class MaxMin(nn.Module):
@@ -76,8 +76,19 @@ def _sorting(module: nn.Module, shape: Shape) -> Bound:
     return Bound(1.0, f"{type(module).__name__}: sorting is 1-Lipschitz")
 
 
-registry.add("maxmin", MaxMin)
-registry.add("groupsort", GroupSort)
+_ANIL = {
+    "kind": "activation",
+    "guarantee": "1-Lipschitz",
+    "paper": "Anil, Lucas & Grosse, 2019",
+    "url": "https://arxiv.org/abs/1811.05381",
+    "shape": (4, 3),
+}
+add("maxmin", MaxMin, Card(choose="The default of most published networks.", **_ANIL))
+add(
+    "groupsort",
+    GroupSort,
+    Card(choose="Groups above 2, where expressiveness matters more than speed.", **_ANIL),
+)
 
 
 def _check_channels(x: Tensor, group_size: int) -> None:
