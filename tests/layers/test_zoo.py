@@ -230,8 +230,7 @@ def test_layers_are_built_without_memory(name) -> None:
         layer = layers.build(name, **layers.card(name).arguments)
     assert all(tensor.is_meta for tensor in layer.state_dict().values())
     full = built(name)
-    state = {key: value for key, value in full.state_dict().items()}
-    layer.load_state_dict(state, assign=True)
+    layer.load_state_dict(full.state_dict(), assign=True)
     assert torch.equal(layer.double().eval()(inputs(name)), full.eval()(inputs(name)))
 
 
