@@ -155,7 +155,7 @@ def matrix_norms(matrices: Tensor) -> Tensor:
     if scaled is None:
         return torch.full((len(matrices),), math.inf, dtype=torch.float64)
     scaled = torch.view_as_complex(scaled.contiguous()) if matrices.is_complex() else scaled
-    squares = squared_norms(scaled, common=False)
+    squares = squared_norms(scaled, common=False) * (scaled != 0).flatten(1).any(dim=1)
     roots = [add_up(scale_up(sqrt_up(square), exponent), lost) for square in squares.tolist()]
     return torch.tensor(roots, dtype=torch.float64)
 

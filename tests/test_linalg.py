@@ -356,3 +356,32 @@ def test_the_canary_finds_products_of_another_kind(monkeypatch, product) -> None
     monkeypatch.setattr(Tensor, "__matmul__", product)
     with pytest.raises(UnsoundArithmeticError, match="term by term"):
         check_arithmetic()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 4), (3, 6), (70, 66)])
+def test_norms_of_a_batch_are_those_of_its_matrices(dtype, shape) -> None:
+    sizes = torch.tensor([1.0, 1e-3, 0]).to(dtype)[:, None, None]
+    matrices = torch.randn(3, *shape).to(dtype) * sizes
+    if dtype.is_complex:
+        matrices = matrices * torch.polar(torch.ones(shape), torch.randn(shape)).to(dtype)
+    for scale in (1.0, 2.0**60, 2.0**-60):
+        scaled = matrices * scale
+        wide = scaled.to(torch.complex128 if dtype.is_complex else torch.float64)
+        truth = torch.linalg.matrix_norm(wide, ord=2)
+        found = linalg.matrix_norms(scaled)
+        assert (found >= truth * (1 - 1e-14)).all()
+        assert (found[:2] <= truth[:2] * (1 + 1e-6)).all()
+        assert found[2] == 0
+
+
+def test_norms_of_matrices_that_are_not_finite_are_infinite() -> None:
+    matrices = torch.ones(2, 3, 3, dtype=torch.complex128)
+    matrices[1, 0, 0] = complex(0, math.nan)
+    assert linalg.matrix_norms(matrices).isinf().all()
+    assert linalg.matrix_norms(torch.full((1, 2, 2), math.inf)).isinf().all()
+
+
+def test_norms_of_conjugated_views_are_those_of_the_matrices() -> None:
+    matrices = torch.randn(2, 4, 3, dtype=torch.complex128)
+    assert torch.equal(linalg.matrix_norms(matrices.mH), linalg.matrix_norms(matrices.mH.clone()))
