@@ -19,8 +19,8 @@ def layer(spec: Spec, **arguments: Any) -> nn.Module:
 
     Arguments:
         spec: The name, or a mapping of `"name"` to it and of arguments to their values.
-        **arguments: Arguments that the model sets.  Those of `spec` come first, and `padding` is
-            left out for layers that take none.
+        **arguments: Arguments that the model sets.  Those of `spec` come first; `padding` and
+            `channels`, which not every layer takes, are left out for those that do not.
 
     Raises:
         ValueError: If the name is missing, or no layer has it.
@@ -30,8 +30,10 @@ def layer(spec: Spec, **arguments: Any) -> nn.Module:
     if "name" not in given:
         raise ValueError(f"A layer should be a name or a mapping with a 'name', got {spec}.")
     name = given.pop("name")
-    if "padding" not in inspect.signature(registry[name]).parameters:
-        arguments.pop("padding", None)
+    taken = inspect.signature(registry[name]).parameters
+    for key in ("padding", "channels"):
+        if key not in taken:
+            arguments.pop(key, None)
     return registry.build(name, **{**arguments, **given})
 
 

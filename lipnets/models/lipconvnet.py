@@ -91,12 +91,12 @@ def lipconvnet(
         sizes = [channels, *[wide] * (depth - 1), wide // 2]
         for inputs, outputs in pairwise(sizes):
             shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel_size}
-            backbone += [layer(conv, **shape, padding="same"), layer(act)]
+            backbone += [layer(conv, **shape, padding="same"), layer(act, channels=outputs)]
         channels = wide // 2
 
     backbone.append(nn.Flatten())
     sizes = [channels * pixels, *hidden]
     for inputs, outputs in pairwise(sizes):
         backbone.append(layer(linear, in_features=inputs, out_features=outputs))
-        backbone.append(layer(act))
+        backbone.append(layer(act, channels=outputs))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)

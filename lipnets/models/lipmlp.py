@@ -52,5 +52,5 @@ def lipmlp(
     backbone = [*stem(in_chans, mean, std), nn.Flatten()]
     for features, outputs in pairwise(sizes):
         backbone.append(layer(linear, in_features=features, out_features=outputs))
-        backbone.append(layer(act))
+        backbone.append(layer(act, channels=outputs))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)

@@ -1,12 +1,14 @@
 """Models by name: every variant, without knowing which there are."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from torch import nn
 
 import lipnets
+from lipnets import layers
 from lipnets.layers import MaxMin, Standardize
 
 DATA = {"num_classes": 7, "in_chans": 2, "img_size": (10, 12)}
@@ -86,3 +88,49 @@ def test_activations_are_maxmin_by_default() -> None:
     model = lipnets.create_model("lipconvnet_xs", **DATA)
     assert sum(isinstance(module, MaxMin) for module in model.modules()) == 4
     assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+
+
+def of_kind(kind: str, *argument: str) -> list[str]:
+    """Registered layers of a kind that keep a promise, with certain arguments."""
+    return [
+        name
+        for name in layers.names()
+        if layers.card(name).kind == kind
+        and layers.card(name).guarantee in ("1-Lipschitz", "orthogonal")
+        and set(argument) <= set(inspect.signature(layers.registry[name]).parameters)
+        and "transpose" not in name
+        and "1d" not in name
+        and "3d" not in name
+    ]
+
+
+def certified(**overrides: object) -> float:
+    """The proved bound of a small network that is made of one layer throughout."""
+    torch.manual_seed(0)
+    model = lipnets.create_model(
+        "lipconvnet_xs", in_chans=2, img_size=8, width=8, depths=(2, 1), hidden=(6,), **overrides
+    )
+    for parameter in model.parameters():
+        with torch.no_grad():
+            parameter += 0.3 * torch.randn_like(parameter)
+    backbone = lipnets.export(model, (2, 8, 8)).backbone.double()
+    x = torch.rand(2, 8, 8)
+    jacobian = torch.autograd.functional.jacobian(lambda x: backbone(x[None])[0], x)
+    bound = lipnets.lipschitz(backbone, (2, 8, 8)).value
+    assert torch.linalg.matrix_norm(jacobian.flatten(1), ord=2) <= bound * (1 + 1e-9)
+    return bound
+
+
+@pytest.mark.parametrize("conv", of_kind("convolution", "in_channels", "out_channels"))
+def test_any_convolution_fits_the_backbone(conv) -> None:
+    assert certified(conv=conv) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("linear", of_kind("dense", "in_features", "out_features"))
+def test_any_linear_layer_fits_the_backbone(linear) -> None:
+    assert certified(linear=linear) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("act", of_kind("activation"))
+def test_any_activation_fits_the_backbone(act) -> None:
+    assert certified(act=act) <= 1 + 1e-5
