@@ -20,6 +20,14 @@ from .linear import (
     unit_norm_linear,
 )
 from .parallel import Parallel
+from .potential import (
+    PotentialConv2d,
+    PotentialLinear,
+    cpl_conv2d,
+    cpl_linear,
+    sll_conv2d,
+    sll_linear,
+)
 from .residual import Residual
 from .scale import Scale
 from .standardize import Standardize
@@ -35,6 +43,8 @@ __all__ = [
     "GroupSort",
     "MaxMin",
     "Parallel",
+    "PotentialConv2d",
+    "PotentialLinear",
     "Residual",
     "Scale",
     "Standardize",
@@ -47,10 +57,14 @@ __all__ = [
     "build",
     "card",
     "cayley_linear",
+    "cpl_conv2d",
+    "cpl_linear",
     "frequency_gains",
     "geotorch_linear",
     "names",
     "registry",
+    "sll_conv2d",
+    "sll_linear",
     "spectral_conv2d",
     "spectral_linear",
     "unit_norm_linear",

@@ -8,8 +8,9 @@ from .aol import AOL
 from .bcop import BCOP
 from .bjorck import Bjorck
 from .cayley import Cayley
+from .potential import CPL, SLL
 from .spectral import Spectral
 from .stiefel import Stiefel
 from .unit_norm import UnitNorm
 
-__all__ = ["AOL", "BCOP", "Bjorck", "Cayley", "Spectral", "Stiefel", "UnitNorm"]
+__all__ = ["AOL", "BCOP", "CPL", "SLL", "Bjorck", "Cayley", "Spectral", "Stiefel", "UnitNorm"]
