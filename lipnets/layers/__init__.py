@@ -6,9 +6,18 @@ arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` li
 
 from ._registry import Card, card, registry
 from .absolute import Abs
+from .aol_conv import (
+    aol_conv1d,
+    aol_conv2d,
+    aol_conv3d,
+    aol_conv_transpose1d,
+    aol_conv_transpose2d,
+    aol_conv_transpose3d,
+)
+from .attention import L2SelfAttention, attention_bound, l2_attention
 from .band_conv2d import BandConv2d, band_conv2d, band_gains
 from .concat import Concat
-from .conv2d import aol_conv2d, bcop_conv2d, spectral_conv2d
+from .conv2d import bcop_conv2d, spectral_conv2d
 from .frequency import frequency_gains
 from .groupsort import GroupSort, MaxMin
 from .linear import (
@@ -31,6 +40,7 @@ from .potential import (
 from .residual import Residual
 from .scale import Scale
 from .standardize import Standardize
+from .token_mixer import TokenMixer, token_mixer
 
 names = registry.names
 build = registry.build
@@ -41,6 +51,7 @@ __all__ = [
     "Card",
     "Concat",
     "GroupSort",
+    "L2SelfAttention",
     "MaxMin",
     "Parallel",
     "PotentialConv2d",
@@ -48,8 +59,15 @@ __all__ = [
     "Residual",
     "Scale",
     "Standardize",
+    "TokenMixer",
+    "aol_conv1d",
     "aol_conv2d",
+    "aol_conv3d",
+    "aol_conv_transpose1d",
+    "aol_conv_transpose2d",
+    "aol_conv_transpose3d",
     "aol_linear",
+    "attention_bound",
     "band_conv2d",
     "band_gains",
     "bcop_conv2d",
@@ -61,11 +79,13 @@ __all__ = [
     "cpl_linear",
     "frequency_gains",
     "geotorch_linear",
+    "l2_attention",
     "names",
     "registry",
     "sll_conv2d",
     "sll_linear",
     "spectral_conv2d",
     "spectral_linear",
+    "token_mixer",
     "unit_norm_linear",
 ]

@@ -211,7 +211,6 @@ def test_layers_are_built_on_the_meta_device(name) -> None:
         ("bcop_conv2d", {"groups": 2}, "groups"),
         ("spectral_conv2d", {"stride": (1, 2)}, "stride"),
         ("spectral_conv2d", {"groups": 2}, "groups"),
-        ("aol_conv2d", {"stride": 2, "dilation": 2}, "not both"),
     ],
 )
 def test_refuses_what_it_cannot_constrain(name, arguments, why) -> None:
