@@ -31,9 +31,9 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, Shape, lipschitz, output_shape, rule
 from ..linalg import mul_up
 from ..parametrizations import CPL, SLL
+from ._convolution import refuse_padding, start_orthogonal
 from ._registry import Card, drop_in
 from ._slopes import check_slopes, refuse_slopes
-from .conv2d import _refuse_padding, start_orthogonal
 
 
 class PotentialLinear(nn.Module):
@@ -127,7 +127,7 @@ class PotentialConv2d(nn.Module):
             in_channels, hidden, kernel_size, 1, padding, dilation, groups, bias, padding_mode,
             device, dtype,
         )  # fmt: skip
-        _refuse_padding(self.inner)
+        refuse_padding(self.inner)
         self.activation = check_slopes(nn.ReLU() if activation is None else activation)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
