@@ -45,7 +45,7 @@ def aol_conv1d(conv: nn.Conv1d) -> None:
     _constrain(conv)
 
 
-@drop_in(nn.Conv3d, replace(_CARD, arguments={"kernel_size": (1, 3, 2), "padding": "same"}))
+@drop_in(nn.Conv3d, replace(_CARD, arguments={"kernel_size": 2, "stride": 2, "padding": 0}))
 def aol_conv3d(conv: nn.Conv3d) -> None:
     """Builds a convolution of volumes: see `aol_conv2d`."""
     _constrain(conv)
