@@ -15,10 +15,11 @@ from .aol_conv import (
     aol_conv_transpose3d,
 )
 from .attention import L2SelfAttention, attention_bound, l2_attention
-from .band_conv2d import BandConv2d, band_conv2d, band_gains
+from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
 from .concat import Concat
 from .conv2d import bcop_conv2d, spectral_conv2d
-from .frequency import frequency_gains
+from .filtered_conv2d import FilteredConv2d
+from .frequency import band_gains, frequency_gains
 from .groupsort import GroupSort, MaxMin
 from .linear import (
     aol_linear,
@@ -28,6 +29,8 @@ from .linear import (
     spectral_linear,
     unit_norm_linear,
 )
+from .normalization import BatchCentering, BatchLipNorm, LayerCentering
+from .orthogonal_conv2d import cayley_conv2d
 from .parallel import Parallel
 from .potential import (
     PotentialConv2d,
@@ -38,8 +41,10 @@ from .potential import (
     sll_linear,
 )
 from .residual import Residual
+from .responses import RadialBand, RadialCurve
 from .scale import Scale
 from .standardize import Standardize
+from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
 
 names = registry.names
@@ -47,18 +52,25 @@ build = registry.build
 
 __all__ = [
     "Abs",
-    "BandConv2d",
+    "BatchCentering",
+    "BatchLipNorm",
     "Card",
     "Concat",
+    "FilteredConv2d",
     "GroupSort",
     "L2SelfAttention",
+    "LayerCentering",
     "MaxMin",
     "Parallel",
     "PotentialConv2d",
     "PotentialLinear",
+    "RadialBand",
+    "RadialCurve",
     "Residual",
     "Scale",
     "Standardize",
+    "StoredConv2d",
+    "SymbolConv2d",
     "TokenMixer",
     "aol_conv1d",
     "aol_conv2d",
@@ -74,6 +86,7 @@ __all__ = [
     "bjorck_linear",
     "build",
     "card",
+    "cayley_conv2d",
     "cayley_linear",
     "cpl_conv2d",
     "cpl_linear",
