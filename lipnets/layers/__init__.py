@@ -16,7 +16,7 @@ from .aol_conv import (
 )
 from .attention import L2SelfAttention, attention_bound, l2_attention
 from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
-from .concat import Concat
+from .concat import Concat, ConcatResidual
 from .conv2d import bcop_conv2d, spectral_conv2d
 from .filtered_conv2d import FilteredConv2d
 from .frequency import band_gains, frequency_gains
@@ -40,7 +40,7 @@ from .potential import (
     sll_conv2d,
     sll_linear,
 )
-from .residual import Residual
+from .residual import ConvexResidual, Residual
 from .responses import RadialBand, RadialCurve
 from .scale import Scale
 from .standardize import Standardize
@@ -56,6 +56,8 @@ __all__ = [
     "BatchLipNorm",
     "Card",
     "Concat",
+    "ConcatResidual",
+    "ConvexResidual",
     "FilteredConv2d",
     "GroupSort",
     "L2SelfAttention",

@@ -1,6 +1,8 @@
 """Branches on the same input, side by side."""
 
-__all__ = ["Concat"]
+__all__ = ["Concat", "ConcatResidual"]
+
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,33 @@ class Concat(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
+class ConcatResidual(nn.Module):
+    """Concatenates its input with a branch, (√(1 − a) x, √a f(x)), with a norm of 1 for branches of 1.
+
+    To give a branch only some of the channels, and pass the others on, use `Parallel`.
+
+    Arguments:
+        branch: The module f; its output differs from the input in the number of channels only.
+        alpha: The share a of the branch, in [0, 1].
+
+    Raises:
+        ValueError: If the share is not in the interval.
+    """
+
+    def __init__(self, branch: nn.Module, alpha: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"'alpha' should be in [0, 1], got {alpha}.")
+        self.branch = branch
+        self.weights = ((1 - alpha) ** 0.5, alpha**0.5)
+
+    def extra_repr(self) -> str:
+        return "weights=({:.4g}, {:.4g})".format(*self.weights)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C + C', ...)
+        return torch.cat([self.weights[0] * x, self.weights[1] * self.branch(x)], dim=1)
+
+
 @rule(Concat)
 def concat(module: Concat, shape: Shape) -> Bound:
     """‖(f₁(x) − f₁(y), f₂(x) − f₂(y), ...)‖² = Σ ‖fᵢ(x) − fᵢ(y)‖² ≤ Σ Lᵢ² ‖x − y‖²."""
@@ -33,3 +62,13 @@ def concat(module: Concat, shape: Shape) -> Bound:
     parts = tuple(lipschitz(branch, shape) for branch in module.branches)
     squares = add_up(*(mul_up(part.value, part.value) for part in parts))
     return Bound(sqrt_up(squares), "Concat: √ΣL² of branches on one input", parts)
+
+
+@rule(ConcatResidual)
+def concat_residual(module: ConcatResidual, shape: Shape) -> Bound:
+    """With the stored weights u and v, ‖u(x − y)‖² + ‖v(f(x) − f(y))‖² ≤ (u² + v² L²) ‖x − y‖²."""
+    refuse_inplace(module)
+    branch = lipschitz(module.branch, shape)
+    here, there = (Fraction(weight) ** 2 for weight in module.weights)
+    square = add_up(here, mul_up(there, branch.value, branch.value))
+    return Bound(sqrt_up(square), "ConcatResidual: √(u² + v² L²)", (branch,))

@@ -1,11 +1,15 @@
 """Residual connections, as combinators that certificates can read."""
 
-__all__ = ["Residual"]
+__all__ = ["ConvexResidual", "Residual"]
 
+from fractions import Fraction
+
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, refuse_inplace, rule
-from ..linalg import add_up
+from ..linalg import add_up, mul_up
 
 
 class Residual(nn.Module):
@@ -23,16 +27,71 @@ class Residual(nn.Module):
         return x + self.branch(x)
 
 
+class ConvexResidual(nn.Module):
+    """Averages its input with a branch, (1 − a) x + a f(x), which keeps the constant 1 of a branch.
+
+    Arguments:
+        branch: The module f, which keeps the shape of its input.
+        alpha: The weight a of the branch, in [0, 1]; where it is learned, its start, in (0, 1).
+        learnable: Whether a is learned, as the sigmoid of a parameter.
+
+    Raises:
+        ValueError: If the weight is not in the interval.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, branch: nn.Module, alpha: float = 0.5, learnable: bool = True) -> None:
+        super().__init__()
+        if not 0 <= alpha <= 1 or (learnable and alpha in (0, 1)):
+            raise ValueError(f"'alpha' should be in [0, 1], inside if it is learned, got {alpha}.")
+        self.branch = branch
+        weight = torch.tensor(alpha, dtype=torch.float32)
+        if learnable:
+            self.alpha = nn.Parameter(weight)
+            register_parametrization(self, "alpha", _Sigmoid())
+        else:
+            self.register_buffer("alpha", weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.alpha * (self.branch(x) - x)
+
+
+class _Sigmoid(nn.Module):
+    """A number between 0 and 1, from any number."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.sigmoid()
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value.logit()
+
+
 @rule(Residual)
 def residual(module: Residual, shape: Shape) -> Bound:
     """Triangle inequality: ‖x + f(x) − y − f(y)‖ ≤ (1 + L) ‖x − y‖.
 
     The shape is kept, or the sum would broadcast: that repeats coordinates.
     """
+    branch = _branch(module, shape)
+    return Bound(add_up(1.0, branch.value), "Residual: 1 + branch", (branch,))
+
+
+@rule(ConvexResidual)
+def convex_residual(module: ConvexResidual, shape: Shape) -> Bound:
+    """Triangle inequality, for the stored number a: |1 − a| + |a| L."""
+    branch = _branch(module, shape)
+    alpha = Fraction(module.alpha.item())
+    value = add_up(abs(1 - alpha), mul_up(abs(alpha), branch.value))
+    return Bound(value, f"ConvexResidual: (1 − a) + a L for a = {float(alpha):.4g}", (branch,))
+
+
+def _branch(module: Residual | ConvexResidual, shape: Shape) -> Bound:
+    """The bound of a branch that keeps the shape of its input, and the input itself."""
     refuse_inplace(module)
     if (out := output_shape(module.branch, shape)) != tuple(shape):
         raise NotCertifiedError(
-            f"The branch of a Residual should keep the shape {tuple(shape)} of its input, got {out}."
+            f"The branch of a {type(module).__name__.removeprefix('Parametrized')} should keep the "
+            f"shape {tuple(shape)} of its input, got {out}."
         )
-    branch = lipschitz(module.branch, shape)
-    return Bound(add_up(1.0, branch.value), "Residual: 1 + branch", (branch,))
+    return lipschitz(module.branch, shape)

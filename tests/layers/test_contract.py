@@ -110,6 +110,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "Sequential": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8)), (6,), 0.3),
     "Sequential, empty": (nn.Sequential, (6,), 1.0),
     "Residual": (lambda: Residual(nn.Linear(6, 6)), (6,), 0.5),
+    "ConvexResidual": (lambda: layers.ConvexResidual(Scale(3.0), 0.25), (5,), 1.0),
+    "ConcatResidual": (lambda: layers.ConcatResidual(Scale(3.0), 0.25), (4, 2), 1.0),
     "Scale": (lambda: Scale(-3.0), (5,), 1.0),
     "Concat": (lambda: Concat(nn.Identity(), nn.ReLU(), Scale(2.0)), (4, 2), 1.0),
     "Parallel": (lambda: Parallel([Scale(0.5), nn.Linear(2, 3)], (3, 2)), (5,), 0.5),
