@@ -42,6 +42,7 @@ from .potential import (
 )
 from .residual import ConvexResidual, Residual
 from .responses import RadialBand, RadialCurve
+from .sandwich import SandwichConv2d, SandwichLinear, sandwich_conv2d, sandwich_linear
 from .scale import Scale
 from .standardize import Standardize
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
@@ -69,6 +70,8 @@ __all__ = [
     "RadialBand",
     "RadialCurve",
     "Residual",
+    "SandwichConv2d",
+    "SandwichLinear",
     "Scale",
     "Standardize",
     "StoredConv2d",
@@ -97,6 +100,8 @@ __all__ = [
     "l2_attention",
     "names",
     "registry",
+    "sandwich_conv2d",
+    "sandwich_linear",
     "sll_conv2d",
     "sll_linear",
     "spectral_conv2d",

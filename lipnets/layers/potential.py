@@ -14,6 +14,7 @@ reached some steps ago; blocks start as x ↦ −Qᵀ|Qx|, which keeps the norms
 __all__ = [
     "PotentialConv2d",
     "PotentialLinear",
+    "adjoint",
     "cpl_conv2d",
     "cpl_linear",
     "sll_conv2d",
@@ -133,10 +134,10 @@ class PotentialConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         weight = self.inner.weight  # read once: it may be computed
         hidden = self.inner._conv_forward(x, weight, self.inner.bias)  # noqa: SLF001
-        return x - _adjoint(self.inner, weight, self.activation(hidden), x.shape[2:])
+        return x - adjoint(self.inner, weight, self.activation(hidden), x.shape[2:])
 
 
-def _adjoint(conv: nn.Conv2d, weight: Tensor, hidden: Tensor, size: torch.Size) -> Tensor:
+def adjoint(conv: nn.Conv2d, weight: Tensor, hidden: Tensor, size: torch.Size) -> Tensor:
     """Applies the adjoint of the linear part of a convolution of stride 1.
 
     With b pixels of padding before an axis, output j reads x at j + dq − b for each tap q; so the
@@ -178,7 +179,7 @@ def _potential(module: PotentialLinear | PotentialConv2d, shape: Shape) -> Bound
     symmetric matrix has its eigenvalues between 1 − ‖W‖² and 1, since 0 ≤ WᵀDW ≤ WᵀW.  ∎
 
     W is the linear part of `inner`, bounded by its own rule, and the second product is its adjoint:
-    for convolutions see `_adjoint`, for circular padding under the condition that the rule of
+    for convolutions see `adjoint`, for circular padding under the condition that the rule of
     `inner` checks.
     """
     inner = lipschitz(module.inner, shape)

@@ -8,9 +8,20 @@ from .aol import AOL
 from .bcop import BCOP
 from .bjorck import Bjorck
 from .cayley import Cayley
-from .potential import CPL, SLL
+from .potential import CPL, SLL, Sandwich
 from .spectral import Spectral
 from .stiefel import Stiefel
 from .unit_norm import UnitNorm
 
-__all__ = ["AOL", "BCOP", "CPL", "SLL", "Bjorck", "Cayley", "Spectral", "Stiefel", "UnitNorm"]
+__all__ = [
+    "AOL",
+    "BCOP",
+    "CPL",
+    "SLL",
+    "Bjorck",
+    "Cayley",
+    "Sandwich",
+    "Spectral",
+    "Stiefel",
+    "UnitNorm",
+]

@@ -1,12 +1,14 @@
-"""Weights of norm √2, at which x − Wᵀσ(Wx + b) is 1-Lipschitz: CPL and SLL.
+"""Weights of norm √2, at which x − Wᵀσ(Wx + b) is 1-Lipschitz, and Aᵀσ(Bx + b) for W = [A, B].
 
 References:
     | A Dynamical System Perspective for Lipschitz Neural Networks
     | (Meunier, Delattre, Araujo & Allauzen, 2022) https://arxiv.org/abs/2110.12690
     | A Unified Algebraic Perspective on Lipschitz Neural Networks
     | (Araujo, Havens, Delattre, Allauzen & Hu, 2023) https://arxiv.org/abs/2303.03169
+    | Direct Parameterization of Lipschitz-Bounded Deep Networks (Wang & Manchester, 2023)
+    | https://arxiv.org/abs/2301.11526
 
-Both papers scale by a diagonal between the two products, h = 2 / ‖W‖² of CPL and 2T⁻¹ of SLL.  Here
+Both papers on x − Wᵀσ(Wx + b) scale by a diagonal between the two products, h = 2 / ‖W‖² of CPL and 2T⁻¹ of SLL.  Here
 its root belongs to the weight: x − 2AᵀT⁻¹σ(Ax + b) is x − Wᵀσ(Wx + b′) with W = √2 T^{−½} A, σ being
 rescaled with each hidden unit.  For ReLU that is the same function; any other activation with slopes
 in [0, 1] keeps them.  What is stored is then what is certified, one weight that is used twice.
@@ -15,7 +17,7 @@ SLL's positive weights q, Tᵢ = Σⱼ |AAᵀ|ᵢⱼ qⱼ / qᵢ, are left out: 
 T(A, q) = diag(q)⁻² T(diag(q) A, 1), and rows have a scale of their own already.
 """
 
-__all__ = ["CPL", "SLL"]
+__all__ = ["CPL", "SLL", "Sandwich"]
 
 import math
 
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from ._precision import full_precision
 from .aol import AOL
+from .cayley import cayley
 from .spectral import Spectral
 
 # Below √2 by more than what rounding to float32 adds to the norm, and proofs to that.
@@ -67,3 +70,14 @@ class SLL(nn.Module):
         swap = "(g o) i h w -> (g i) o h w"
         adjoint = self.aol(rearrange(weight, swap, g=self.groups))
         return _ROOT_2 * rearrange(adjoint, swap, g=self.groups)
+
+
+class Sandwich(nn.Module):
+    """Makes the rows of a matrix orthogonal of norm √2, or its columns where there are fewer of them.
+
+    By the Cayley map.  The raw weight has the shape of the constrained one, (O, I).
+    """
+
+    @full_precision
+    def forward(self, weight: Tensor) -> Tensor:
+        return _ROOT_2 * cayley(weight)
