@@ -17,16 +17,19 @@ __all__ = [
     "half_plane",
     "spatial_size",
     "to_spectrum",
+    "waves",
 ]
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Size = tuple[int, int]
+P = ParamSpec("P")
 
 _DENSE = 400  # pixels of a torus up to which the transform is a matrix product
 
@@ -47,9 +50,7 @@ def apply_symbols(x: Tensor, symbols: Tensor) -> Tensor:
         Images, with shape (B, O, H, W).
     """
     size = spatial_size(x)
-    rows, columns = half_plane(size).T
-    kept = torch.from_numpy(rows * (size[1] // 2 + 1) + columns).to(x.device)
-    matrices = symbols.flatten(0, 1).index_select(0, kept)
+    matrices = symbols.flatten(0, 1).index_select(0, _kept(size).to(x.device))
     return apply_to_spectrum(x, lambda spectrum: spectrum @ matrices.to(spectrum.dtype).mT, size)
 
 
@@ -80,80 +81,130 @@ def spatial_size(x: Tensor) -> Size:
     return x.shape[-2], x.shape[-1]
 
 
-@lru_cache(maxsize=64)
+def to_spectrum(x: Tensor, period: Size) -> Tensor:
+    """Fourier coefficients of images in a corner of a torus, with shape (P, B, I), complex."""
+    batch, channels, height, width = x.shape
+    if period[0] * period[1] <= _DENSE:
+        cosines, sines = waves(period, range(height), range(width)).to(x)
+        flat = x.reshape(batch * channels, height * width).mT
+        return torch.complex(cosines @ flat, -(sines @ flat)).view(-1, batch, channels)
+    spectrum = torch.fft.rfft2(x, s=period)
+    return spectrum.flatten(2).permute(2, 0, 1)[_kept(period).to(x.device)]
+
+
+def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
+    """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
+    batch, channels = spectrum.shape[1:]
+    parts = torch.view_as_real(spectrum)
+    if period[0] * period[1] <= _DENSE:
+        real, imag = parts[..., 0].flatten(1), parts[..., 1].flatten(1)
+        scales = _multiplicities(period).div(period[0] * period[1])[:, None]
+        cosines, sines = (scales * waves(period, range(size[0]), range(size[1]))).to(real)
+        pixels = torch.addmm(real.mT @ cosines, imag.mT, sines, alpha=-1)
+        return pixels.view(batch, channels, *size)
+    source, sign = _mirrors(period).to(spectrum.device)
+    full = parts[source]
+    full = torch.complex(full[..., 0], full[..., 1] * sign[:, None, None].to(parts.dtype))
+    full = full.unflatten(0, (period[0], -1)).permute(2, 3, 0, 1)
+    return torch.fft.irfft2(full, s=period)[..., : size[0], : size[1]]
+
+
+def waves(period: Size, rows: range, columns: range) -> Tensor:
+    """Cosines and sines of 2π(jy / H + kx / W) for the frequencies (j, k) of the half plane.
+
+    Arguments:
+        period: The height H and the width W of the torus.
+        rows: The values of y.
+        columns: Those of x.
+
+    Returns:
+        A tensor in float64 with shape (2, P, len(rows) · len(columns)).
+    """
+    bounds = (rows.start, rows.stop, columns.start, columns.stop)
+    return torch.from_numpy(_waves(period, bounds))
+
+
+def _kept(period: Size) -> Tensor:
+    """Where the half plane is in what `torch.fft.rfft2` keeps, flat, with shape (P,)."""
+    rows, columns = half_plane(period).T
+    return torch.from_numpy(rows * (period[1] // 2 + 1) + columns)
+
+
+def _multiplicities(period: Size) -> Tensor:
+    """2 for frequencies that stand for a pair, 1 for those that are their own opposites."""
+    return torch.from_numpy(2 - _alone(period).astype(np.float64))
+
+
+def _mirrors(period: Size) -> Tensor:
+    """For the frequencies that `torch.fft.irfft2` reads, where in the half plane their values are.
+
+    Returns:
+        Indices into the half plane; and 1, or −1 where it holds the opposite frequency, whose value is
+        the conjugate, or 0 where the value is real; with shape (2, H (W // 2 + 1)).
+    """
+    return torch.from_numpy(_sources(period))
+
+
+def _cached(function: Callable[P, np.ndarray]) -> Callable[P, np.ndarray]:
+    """Remembers arrays that depend on sizes alone; compilers trace the function itself instead."""
+    remembered = lru_cache(maxsize=64)(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> np.ndarray:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        return remembered(*args, **kwargs)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    return call
+
+
+@_cached
 def half_plane(size: Size) -> np.ndarray:
     """One of each pair of opposite frequencies (j, k), 0 ≤ j < H, 0 ≤ k ≤ W // 2, with shape (P, 2).
 
     The wave of a frequency is e^{2πi (jy / H + kx / W)}.
     """
     height, width = size
-    indices = np.indices((height, width // 2 + 1)).reshape(2, -1).T
-    rows, columns = indices.T
-    alone = (2 * columns) % width == 0  # columns that hold the opposites of their own frequencies
-    return indices[~alone | (rows <= height // 2)]
+    half, whole = np.arange(height // 2 + 1), np.arange(height)
+    between = np.arange(1, (width + 1) // 2)
+    rows = [half, np.tile(whole, len(between))]
+    columns = [np.zeros_like(half), np.repeat(between, height)]
+    if width % 2 == 0:  # columns 0 and W / 2 hold the opposites of their own frequencies
+        rows.append(half)
+        columns.append(np.full_like(half, width // 2))
+    return np.stack([np.concatenate(rows), np.concatenate(columns)], axis=1)
 
 
-def to_spectrum(x: Tensor, period: Size) -> Tensor:
-    """Fourier coefficients of images in a corner of a torus, with shape (P, B, I), complex."""
-    batch, channels = x.shape[:2]
-    if period[0] * period[1] <= _DENSE:
-        cosines, sines = (torch.from_numpy(w).to(x) for w in _waves(period, spatial_size(x)))
-        flat = x.reshape(batch * channels, -1).mT
-        parts = torch.complex(cosines @ flat, -(sines @ flat))
-        return parts.unflatten(1, (batch, channels))
-    spectrum = torch.fft.rfft2(x, s=period)
-    rows, columns = torch.from_numpy(half_plane(period).T).to(x.device)
-    return spectrum.permute(2, 3, 0, 1)[rows, columns]
+@_cached
+def _waves(period: Size, bounds: tuple[int, int, int, int]) -> np.ndarray:
+    top, bottom, left, right = bounds
+    rows, columns = half_plane(period).T
+    # Whole turns are taken out in integers: angles below 4π, exact to the last bits.
+    down = rows[:, None] * np.arange(top, bottom) % period[0]
+    across = columns[:, None] * np.arange(left, right) % period[1]
+    turns = (
+        down.astype(np.float64)[:, :, None] / period[0]
+        + across.astype(np.float64)[:, None, :] / period[1]
+    )
+    angles = 2 * np.pi * turns.reshape(len(rows), -1)
+    return np.stack([np.cos(angles), np.sin(angles)])
 
 
-def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
-    """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
-    batch, channels = spectrum.shape[1:]
-    if period[0] * period[1] <= _DENSE:
-        scale = torch.from_numpy(_multiplicities(period)[:, None] / (period[0] * period[1]))
-        parts = torch.view_as_real(spectrum)
-        real, imag = parts[..., 0].flatten(1), parts[..., 1].flatten(1)
-        cosines, sines = (
-            (scale * torch.from_numpy(wave)).to(real) for wave in _waves(period, size)
-        )
-        pixels = torch.addmm(real.mT @ cosines, imag.mT, sines, alpha=-1)
-        return pixels.view(batch, channels, *size)
-    source, sign = (torch.from_numpy(each).to(spectrum.device) for each in _mirrors(period))
-    parts = torch.view_as_real(spectrum)[source]
-    full = torch.complex(parts[..., 0], parts[..., 1] * sign[:, None, None].to(parts.dtype))
-    full = full.unflatten(0, (period[0], -1)).permute(2, 3, 0, 1)
-    return torch.fft.irfft2(full, s=period)[..., : size[0], : size[1]]
+@_cached
+def _alone(period: Size) -> np.ndarray:
+    """Which frequencies of the half plane are their own opposites, with shape (P,)."""
+    rows, columns = half_plane(period).T
+    return (2 * rows % period[0] == 0) & (2 * columns % period[1] == 0)
 
 
-@lru_cache(maxsize=64)
-def _waves(period: Size, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Cos and sin of 2π(jy / H + kx / W) for the pixels of a corner, each of shape (P, h w)."""
-    pixels = np.indices(size).reshape(2, -1)
-    # Whole turns are taken out in integers: angles below 2π, exact to the last bit but one.
-    turns = half_plane(period)[:, :, None] * pixels % np.array(period)[:, None]
-    angles = 2 * np.pi * (turns / np.array(period)[:, None]).sum(axis=1)
-    return np.cos(angles), np.sin(angles)
-
-
-@lru_cache(maxsize=64)
-def _multiplicities(period: Size) -> np.ndarray:
-    """2 for frequencies that stand for a pair, 1 for those that are their own opposites."""
-    return np.where((2 * half_plane(period) % np.array(period) == 0).all(axis=1), 1.0, 2.0)
-
-
-@lru_cache(maxsize=64)
-def _mirrors(period: Size) -> tuple[np.ndarray, np.ndarray]:
-    """For the frequencies that `torch.fft.irfft2` reads, where in the half plane their values are.
-
-    Returns:
-        Indices into the half plane; and 1, or −1 where it holds the opposite frequency, whose value is
-        the conjugate, or 0 where the value is real; each of shape (H (W // 2 + 1),).
-    """
+@_cached
+def _sources(period: Size) -> np.ndarray:
     height, columns = period[0], period[1] // 2 + 1
     kept = half_plane(period)
     places = np.full((height, columns), -1)
     places[kept[:, 0], kept[:, 1]] = np.arange(len(kept))
     sign = np.where(places >= 0, 1, -1)
+    sign[kept[:, 0], kept[:, 1]] = np.where(_alone(period), 0, 1)
     mirrored = places[-np.arange(height) % height]
-    sign[kept[:, 0], kept[:, 1]] = np.where(_multiplicities(period) == 1, 0, 1)
-    return np.where(places >= 0, places, mirrored).reshape(-1), sign.reshape(-1)
+    sources = np.where(places >= 0, places, mirrored)
+    return np.stack([sources.reshape(-1), sign.reshape(-1)])
