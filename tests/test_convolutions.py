@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import pytest
 import torch
@@ -354,3 +355,70 @@ def test_circular_padding_that_repeats_pixels_is_refused(kernel, padding) -> Non
     module = nn.Conv1d(2, 2, kernel, padding=padding, padding_mode="circular").eval()
     with pytest.raises(NotCertifiedError, match="repeats pixels"):
         lipschitz(module, (2, 8))
+
+
+def theorem_gamma(operations: int) -> Fraction:
+    return Fraction(operations, 2**53 - operations)
+
+
+def scalar_symbol(*taps: float) -> convolutions._Symbol:
+    """A symbol of one channel, for which every quantity is a rational number or a root of one."""
+    return convolutions._Symbol.of(torch.tensor([[taps]], dtype=torch.float64), 1, (1,), (1,))
+
+
+def test_the_error_of_the_autocorrelation_is_that_of_the_theorem() -> None:
+    for outs, ins, count in [(1, 1, 1), (1, 1, 4), (2, 3, 3), (5, 2, 2)]:
+        kernel = torch.rand(2 * outs, ins, count) - 0.5
+        symbol = convolutions._Symbol.of(kernel, 2, (1,), (1,))
+        error = symbol._coefficients()[1]
+        taps = symbol.taps.tolist()
+        squares = [
+            [sum((Fraction(x) ** 2 for row in tap for x in row), Fraction(0)) for tap in group]
+            for group in taps
+        ]
+        # Roots from below, to 2⁻⁸⁰: the bound is above them, and by little.
+        totals = [
+            sum(Fraction(math.isqrt(int(s * 4**80)), 2**80) for s in each) for each in squares
+        ]
+        least = theorem_gamma(max(outs, ins) + count) * max(totals) ** 2
+        assert least <= Fraction(error) <= least * Fraction(2)
+
+
+def test_theorems_c4_and_c5_are_rounded_upwards() -> None:
+    for _ in range(50):
+        taps = (torch.rand(3) - 0.5).tolist()
+        symbol = scalar_symbol(*taps)
+        error = symbol._coefficients()[1]
+        a, b, c = map(Fraction, taps)
+        exact = a * a + b * b + c * c + 2 * abs(a * b + b * c) + 2 * abs(a * c)
+        assert exact <= Fraction(symbol.from_coefficients()[0]) - Fraction(error)
+        assert Fraction(symbol.from_coefficients()[0]) <= exact * (1 + Fraction(1, 10**13))
+
+
+def test_the_error_of_a_symbol_is_added_to_its_norm() -> None:
+    taps = [0.5, -0.5, 0.5, -0.5 + 2.0**-40]  # they cancel at frequency 0, and errors do not
+    symbol = scalar_symbol(*taps)
+    for grid, squares in symbol.squared_norms_on_grid((5,)):
+        root = Fraction(squares[0, grid[:, 0] == 0].item())
+        moduli = sum(abs(Fraction(tap)) for tap in taps)
+        error = moduli * (4 * Fraction(1, 2**53) + Fraction(3, 2) * theorem_gamma(5))
+        assert root >= (Fraction(1, 2**40) + error) ** 2
+        assert root <= (Fraction(1, 2**40) + 2 * error) ** 2
+
+
+def test_what_underflow_takes_counts_for_each_tap() -> None:
+    found = convolutions._unscaled(1.0, 1, 2.0**-10, torch.ones(2, 3, 4, 5))
+    assert found == 2 + 20 * 2.0**-10
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (4, 4), (3, 7)])
+def test_quick_norms_are_bounds(shape) -> None:
+    for matrices in (torch.ones(2, *shape), torch.randn(20, *shape), torch.randn(2, *shape) ** 9):
+        found = convolutions._quick_norms(matrices)
+        for matrix, bound in zip(matrices.tolist(), found.tolist(), strict=True):
+            rows = [[Fraction(x) for x in row] for row in matrix]
+            frobenius = sum((x * x for row in rows for x in row), Fraction(0))
+            sums = [sum(map(abs, row), Fraction(0)) for row in rows]
+            columns = [sum(map(abs, column), Fraction(0)) for column in zip(*rows, strict=True)]
+            exact = min(frobenius, max(sums) * max(columns))
+            assert exact <= Fraction(bound) ** 2 <= exact * (1 + Fraction(1, 10**13))
