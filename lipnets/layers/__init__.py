@@ -6,6 +6,17 @@ arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` li
 
 from ._registry import Card, card, registry
 from .absolute import Abs
+from .aoc_conv import (
+    aoc_conv1d,
+    aoc_conv2d,
+    aoc_conv3d,
+    aoc_conv_transpose1d,
+    aoc_conv_transpose2d,
+    aoc_conv_transpose3d,
+    bcop_conv1d,
+    bcop_conv2d,
+    bcop_conv3d,
+)
 from .aol_conv import (
     aol_conv1d,
     aol_conv2d,
@@ -17,9 +28,14 @@ from .aol_conv import (
 from .attention import L2SelfAttention, attention_bound, l2_attention
 from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
 from .concat import Concat, ConcatResidual
-from .conv2d import bcop_conv2d, spectral_conv2d
+from .conv2d import spectral_conv2d
 from .filtered_conv2d import FilteredConv2d
 from .frequency import band_gains, frequency_gains
+from .frobenius_conv import (
+    frobenius_conv1d,
+    frobenius_conv2d,
+    frobenius_conv3d,
+)
 from .groupsort import GroupSort, MaxMin
 from .linear import (
     aol_linear,
@@ -29,8 +45,9 @@ from .linear import (
     spectral_linear,
     unit_norm_linear,
 )
+from .lires import lires_conv2d, lires_linear
 from .normalization import BatchCentering, BatchLipNorm, LayerCentering
-from .orthogonal_conv2d import cayley_conv2d
+from .orthogonal_conv2d import bro_conv2d, cayley_conv2d, lot_conv2d, soc_conv2d, svcm_conv2d
 from .parallel import Parallel
 from .potential import (
     PotentialConv2d,
@@ -42,8 +59,17 @@ from .potential import (
 )
 from .residual import ConvexResidual, Residual
 from .responses import RadialBand, RadialCurve
+from .rko_conv import (
+    rko_conv1d,
+    rko_conv2d,
+    rko_conv3d,
+    rko_conv_transpose1d,
+    rko_conv_transpose2d,
+    rko_conv_transpose3d,
+)
 from .sandwich import SandwichConv2d, SandwichLinear, sandwich_conv2d, sandwich_linear
 from .scale import Scale
+from .sll_aoc import sll_aoc_conv2d
 from .standardize import Standardize
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
@@ -77,6 +103,12 @@ __all__ = [
     "StoredConv2d",
     "SymbolConv2d",
     "TokenMixer",
+    "aoc_conv1d",
+    "aoc_conv2d",
+    "aoc_conv3d",
+    "aoc_conv_transpose1d",
+    "aoc_conv_transpose2d",
+    "aoc_conv_transpose3d",
     "aol_conv1d",
     "aol_conv2d",
     "aol_conv3d",
@@ -87,8 +119,11 @@ __all__ = [
     "attention_bound",
     "band_conv2d",
     "band_gains",
+    "bcop_conv1d",
     "bcop_conv2d",
+    "bcop_conv3d",
     "bjorck_linear",
+    "bro_conv2d",
     "build",
     "card",
     "cayley_conv2d",
@@ -96,16 +131,31 @@ __all__ = [
     "cpl_conv2d",
     "cpl_linear",
     "frequency_gains",
+    "frobenius_conv1d",
+    "frobenius_conv2d",
+    "frobenius_conv3d",
     "geotorch_linear",
     "l2_attention",
+    "lires_conv2d",
+    "lires_linear",
+    "lot_conv2d",
     "names",
     "registry",
+    "rko_conv1d",
+    "rko_conv2d",
+    "rko_conv3d",
+    "rko_conv_transpose1d",
+    "rko_conv_transpose2d",
+    "rko_conv_transpose3d",
     "sandwich_conv2d",
     "sandwich_linear",
+    "sll_aoc_conv2d",
     "sll_conv2d",
     "sll_linear",
+    "soc_conv2d",
     "spectral_conv2d",
     "spectral_linear",
+    "svcm_conv2d",
     "token_mixer",
     "unit_norm_linear",
 ]

@@ -1,12 +1,11 @@
 """Convolutions with constrained kernels, by name, with the arguments of `nn.Conv2d`."""
 
-__all__ = ["bcop_conv2d", "spectral_conv2d", "start_orthogonal"]
+__all__ = ["spectral_conv2d", "start_orthogonal"]
 
-import torch
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ..parametrizations import BCOP, Spectral
+from ..parametrizations import Spectral
 from ._convolution import refuse_padding, start, start_orthogonal
 from ._registry import Card, add, drop_in
 
@@ -46,36 +45,6 @@ def spectral_conv2d(conv: nn.Conv2d) -> None:
     _refuse_strides_and_groups("spectral_conv2d", conv)
     start(conv)
     register_parametrization(conv, "weight", Spectral())
-
-
-@drop_in(
-    nn.Conv2d,
-    Card(
-        kind="convolution",
-        guarantee="orthogonal",
-        paper="Li et al., 2019",
-        url="https://arxiv.org/abs/1911.00937",
-        choose="Orthogonal with a small kernel at any size of image.",
-    ),
-)
-def bcop_conv2d(conv: nn.Conv2d) -> None:
-    """Builds an orthogonal convolution: a paraunitary kernel, started as a shift of a rotation.
-
-    Orthogonal under circular padding; 1-Lipschitz under zero padding, which loses what leaves the
-    image.  Where the numbers of channels differ, its columns or its rows are orthonormal.  Stride 1,
-    one group, any dilation, any kernel size.
-    """
-    refuse_padding(conv)
-    _refuse_strides_and_groups("bcop_conv2d", conv)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
-    bcop = BCOP(
-        conv.in_channels, conv.out_channels, (conv.kernel_size[0], conv.kernel_size[1]), **like
-    )
-    matrix = torch.empty(conv.out_channels, conv.in_channels, **like)  # becomes a kernel below
-    conv.weight = nn.Parameter(nn.init.normal_(matrix, std=0.1 * max(matrix.shape) ** -0.5))
-    register_parametrization(conv, "weight", bcop, unsafe=True)
 
 
 def _refuse_strides_and_groups(name: str, conv: nn.Conv2d) -> None:
