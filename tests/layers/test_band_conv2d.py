@@ -1,27 +1,24 @@
-"""Convolutions in a band of frequencies, against Fourier transforms and explicit matrices."""
+"""Convolutions in bands of frequencies, by name, against explicit matrices."""
 
-import copy
 import math
+from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lipnets
-from lipnets import NotCertifiedError, layers
-from lipnets.layers import BandConv2d, band_gains
+from lipnets import layers
+from lipnets.layers import FilteredConv2d, band_gains, frequency_gains
 
-BANDS = [(0.0, 0.25), (0.1, 0.4), (0.2, 1.0), (0.0, 0.8)]
-SIZES = [(6, 7), (8, 8), (5, 3)]
+NAMES = ["band_conv2d", "octave_conv2d", "radial_conv2d"]
+SIZES = [(6, 7), (8, 8), (5, 3), (12, 16), (28, 28)]
 
 
-def random(low: float, high: float, kernel_size: object = 3, channels: int = 2) -> BandConv2d:
-    """The plain module, not normalized."""
-    layer = BandConv2d(channels, 3, kernel_size, low, high)
-    nn.init.normal_(layer.weight)
-    nn.init.normal_(layer.bias)
+def built(name: str, **given: object) -> FilteredConv2d:
+    layer = layers.build(name, **{"in_channels": 2, "out_channels": 3, "kernel_size": 3, **given})
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
     return layer.eval()
 
 
@@ -31,145 +28,109 @@ def matrix(layer: nn.Module, shape: tuple[int, int, int]) -> Tensor:
         return (layer(pixels) - layer(torch.zeros(1, *shape))).flatten(1).mT
 
 
-def convolved(layer: BandConv2d, x: Tensor) -> Tensor:
-    """The definition: a circular convolution, then a filter of its complex spectrum."""
-    height, width = layer.kernel_size
-    pad = ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
-    out = F.conv2d(F.pad(x, pad, mode="circular"), layer.weight)
-    mask = torch.from_numpy(layer.mask(tuple(x.shape[2:])))
-    filtered = torch.fft.ifft2(torch.fft.fft2(out) * mask)
-    assert filtered.imag.abs().max() < 1e-12
-    return filtered.real + layer.bias[:, None, None]
+def projection(size: tuple[int, int], low: float, high: float) -> Tensor:
+    """The matrix of the orthogonal projection of one channel to a band of radii [low, high)."""
+    pixels = torch.eye(math.prod(size)).reshape(-1, *size)
+    rows, columns = (torch.fft.fftfreq(n) for n in size)
+    radius = torch.hypot(rows[:, None], columns)
+    inside = (radius >= low) & (radius < high)
+    return torch.fft.ifft2(torch.fft.fft2(pixels) * inside).real.flatten(1).mT.contiguous()
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kernel_size", [1, 2, 3, (3, 2)])
-@pytest.mark.parametrize(("low", "high"), BANDS)
-def test_it_filters_a_circular_convolution(low, high, kernel_size, size) -> None:
-    layer, x = random(low, high, kernel_size), torch.randn(2, 2, *size)
-    torch.testing.assert_close(layer(x), convolved(layer, x))
+@pytest.mark.parametrize("conv", ["aol_conv2d", "bcop_conv2d"])
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_1_lipschitz_at_any_size(name, conv, size) -> None:
+    layer = built(name, conv=conv)
+    assert lipnets.lipschitz(layer, (2, *size)).value <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("high", [0.25, 0.4, 0.8])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("low", "high"), BANDS)
-def test_frequencies_outside_the_band_do_not_pass(low, high, size) -> None:
-    layer = random(low, high)
-    rows, columns = torch.meshgrid(*(torch.arange(float(n)) for n in size), indexing="ij")
-    for i in range(size[0]):
-        for j in range(size[1]):
-            frequency = (min(i, size[0] - i) / size[0], min(j, size[1] - j) / size[1])
-            wave = torch.cos(2 * math.pi * (i * rows / size[0] + j * columns / size[1]))
-            response = layer(wave.expand(1, 2, *size)) - layer.bias[:, None, None]
-            if not low <= math.hypot(*frequency) <= max(high, low):
-                assert response.abs().max() < 1e-12
-            elif math.hypot(*frequency) > low + 0.05 and math.hypot(*frequency) < high - 0.05:
-                assert response.abs().max() > 1e-3
+def test_an_orthogonal_kernel_has_norm_1_in_the_whole_band(size, high) -> None:
+    layer = built("band_conv2d", conv="bcop_conv2d", high=high, rolloff=0)
+    rows, columns = (torch.fft.fftfreq(n) for n in size)
+    expected = (torch.hypot(rows[:, None], columns) < high).double()
+    torch.testing.assert_close(frequency_gains(layer, size), expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("low", "high"), BANDS)
-def test_the_bound_is_the_largest_singular_value(low, high, size) -> None:
-    layer = random(low, high)
-    norm = torch.linalg.matrix_norm(matrix(layer, (2, *size)), ord=2).item()
-    bound = lipnets.lipschitz(layer, (2, *size)).value
-    assert norm * (1 - 1e-12) <= bound <= norm * (1 + 1e-9) + 1e-300
+@pytest.mark.parametrize("name", ["octave_conv2d", "radial_conv2d"])
+@pytest.mark.parametrize("budgets", [(1.0, 0.5, 0.25), (0.1, 1.0, 0.0), (2.0, 0.3, 1.0)])
+@pytest.mark.parametrize("size", [(6, 7), (8, 8)])
+def test_the_gain_of_a_band_is_within_its_budget(name, budgets, size) -> None:
+    edges = (0.15, 0.3)
+    more = {"rolloff": 0.0} if name == "octave_conv2d" else {}
+    layer = built(name, conv="bcop_conv2d", edges=edges, budgets=budgets, **more)
+    full = matrix(layer, (2, *size))
+    proved = band_gains(layer, (2, *size), edges)
+    bands = pairwise((0.0, *edges, 1.0))
+    for budget, gain, (low, high) in zip(budgets, proved.tolist(), bands, strict=True):
+        project = torch.kron(torch.eye(2), projection(size, low, high))
+        norm = torch.linalg.matrix_norm(full @ project, ord=2).item()
+        assert norm - 1e-12 <= gain <= budget * (1 + 1e-9) + 1e-12
+        if name == "octave_conv2d":
+            assert gain == pytest.approx(budget, abs=1e-9)
 
 
-def test_the_bound_depends_on_the_size_of_images() -> None:
-    layer = random(0.0, 0.25)
-    bounds = [lipnets.lipschitz(layer, (2, n, n)).value for n in (3, 8, 16)]
-    assert len(set(bounds)) == 3
+@pytest.mark.parametrize("rolloff", [0.0, 0.05, 0.1])
+def test_the_constant_of_octaves_is_the_largest_budget(rolloff) -> None:
+    given = {"edges": (0.15, 0.3), "budgets": (0.5, 0.5, 0.5), "rolloff": rolloff}
+    layer = built("octave_conv2d", conv="bcop_conv2d", **given)
+    assert lipnets.lipschitz(layer, (2, 9, 10)).value <= 0.5 * (1 + 1e-9)
 
 
-def test_gains_are_the_norms_of_the_response_to_each_frequency() -> None:
-    layer, size = random(0.1, 0.4), (5, 6)
-    gains = band_gains(layer, size)
-    symbols = torch.fft.fft2(matrix(layer, (2, *size)).T.reshape(2, *size, 3, *size)[:, 0, 0])
-    norms = torch.linalg.svdvals(symbols.permute(2, 3, 0, 1)).amax(dim=-1)
-    torch.testing.assert_close(gains, norms, rtol=1e-9, atol=1e-12)
-    assert gains.max() == lipnets.lipschitz(layer, (2, *size)).value
+def test_octaves_of_equal_kernels_and_budgets_are_one_convolution() -> None:
+    layer, x = built("octave_conv2d", conv="conv2d", rolloff=0.07), torch.randn(2, 2, 9, 8)
+    for conv in layer.convs:
+        conv.weight = layer.convs[0].weight
+    plain = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")
+    plain.weight, plain.bias = layer.convs[0].weight, layer.convs[0].bias
+    torch.testing.assert_close(layer(x), plain(x))
 
 
-def test_two_images_are_no_further_apart_than_the_bound_says() -> None:
-    layer = random(0.0, 0.3)
-    x, y = torch.randn(2, 64, 2, 6, 6)
-    ratios = (layer(x) - layer(y)).flatten(1).norm(dim=1) / (x - y).flatten(1).norm(dim=1)
-    assert 0 < ratios.max() <= lipnets.lipschitz(layer, (2, 6, 6)).value
+def test_bands_without_budget_are_not_computed() -> None:
+    layer = built("radial_conv2d", edges=(0.1, 0.2), budgets=(0.0, 1.0, 0.0))
+    stored = layer.materialize((2, 12, 12))
+    assert len(stored.weight) < 12 * 7 / 2
+    torch.testing.assert_close(stored(torch.ones(1, 2, 12, 12)), layer(torch.ones(1, 2, 12, 12)))
 
 
-@pytest.mark.parametrize("channels", [(3, 3), (2, 4), (4, 2)])
-@pytest.mark.parametrize(("low", "high"), BANDS)
-def test_by_name_its_norm_is_about_1(low, high, channels) -> None:
-    given = {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": 3}
-    layer = layers.build("band_conv2d", **given, low=low, high=high).eval()
-    for _ in range(2):
-        bound = lipnets.lipschitz(layer, (channels[0], 32, 32)).value
-        assert bound == pytest.approx(1, abs=1e-6)  # the size at which norms are estimated
-        assert 0.8 < lipnets.lipschitz(layer, (channels[0], 28, 28)).value < 1.05
-        nn.init.normal_(layer.parametrizations.weight.original)
+@pytest.mark.parametrize("name", NAMES)
+def test_they_take_groups_and_dilation(name) -> None:
+    layer = built(name, in_channels=4, out_channels=6, groups=2, dilation=2, kernel_size=(3, 2))
+    size = (7, 6)
+    assert layer.convs[0].weight.shape == (6, 2, 3, 2)
+    norm = torch.linalg.matrix_norm(matrix(layer, (4, *size)), ord=2).item()
+    bound = lipnets.lipschitz(layer, (4, *size)).value
+    assert norm * (1 - 1e-9) <= bound <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-6, 100.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_extreme_weights_give_finite_kernels_and_gradients(dtype, scale) -> None:
-    layer = layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, dtype=dtype)
-    original = layer.parametrizations.weight.original
-    nn.init.normal_(original, std=scale)
-    layer(torch.randn(1, 2, 5, 5, dtype=dtype)).square().sum().backward()
-    assert layer.weight.isfinite().all()
-    assert original.grad.isfinite().all()
-
-
-def test_derivatives_are_those_of_finite_differences() -> None:
-    layer = layers.build("band_conv2d", in_channels=2, out_channels=2, kernel_size=2, low=0.1)
-    x, original = (
-        torch.randn(1, 2, 4, 5, requires_grad=True),
-        layer.parametrizations.weight.original,
-    )
-    nn.init.normal_(original)
-    raw = original.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(layer, x, fast_mode=True)
-    assert torch.autograd.gradcheck(layer.parametrizations.weight[0], raw, fast_mode=True)
-
-
-def test_copies_and_loaded_states_compute_the_same() -> None:
-    given = {"in_channels": 2, "out_channels": 2, "kernel_size": 3}
-    one, other = layers.build("band_conv2d", **given), layers.build("band_conv2d", **given)
-    other.load_state_dict(one.state_dict())
-    x = torch.randn(1, 2, 6, 6)
-    assert torch.equal(one(x), other(x))
-    assert torch.equal(one(x), copy.deepcopy(one)(x))
-    assert torch.equal(one(x), lipnets.export(one)(x))
-
-
-def test_autocast_does_not_round_the_spectrum() -> None:
-    layer = layers.build("band_conv2d", in_channels=2, out_channels=2, kernel_size=3, dtype=torch.float32)  # fmt: skip
-    x = torch.randn(1, 2, 6, 6, dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = layer(x)
-    assert torch.equal(inside, layer(x))
-    assert layer(x.bfloat16()).dtype == torch.bfloat16
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"stride": 2}, "strid"),
+        ({"padding_mode": "zeros"}, "circular"),
+        ({"padding": 0}, "circular"),
+        ({"conv": "maxmin"}, "no argument"),
+        ({"conv": "cayley_linear"}, "no argument"),
+    ],
+)
+def test_what_does_not_keep_frequencies_apart_is_refused(name, arguments, why) -> None:
+    with pytest.raises((ValueError, TypeError), match=why):
+        built(name, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "rolloff"), [(0.3, 0.2, 0.01), (-0.1, 0.2, 0.01), (0.1, 0.2, 0.06), (0, 0.2, 0)]
+    "arguments",
+    [
+        {"edges": (0.2,), "budgets": (1.0,)},
+        {"edges": (), "budgets": (1.0,)},
+        {"edges": (0.02, 0.3), "budgets": (1.0, 1.0, 1.0)},
+        {"edges": (0.2, 0.22), "budgets": (1.0, 1.0, 1.0)},
+        {"budgets": (1.0, -1.0, 1.0)},
+    ],
 )
-def test_empty_bands_are_refused(low, high, rolloff) -> None:
-    with pytest.raises(ValueError, match="low < high"):
-        BandConv2d(2, 2, 3, low, high, rolloff)
-
-
-def test_images_smaller_than_the_kernel_are_refused() -> None:
-    layer = random(0.0, 0.3)
-    with pytest.raises(ValueError, match="at least as large"):
-        layer(torch.zeros(1, 2, 2, 5))
-    with pytest.raises(NotCertifiedError, match="at least as large"):
-        lipnets.lipschitz(layer, (2, 2, 5))
-
-
-def test_the_mask_is_even_and_between_0_and_1() -> None:
-    mask = random(0.1, 0.4).mask((7, 8))
-    mirrored = np.roll(mask[::-1, ::-1], (1, 1), axis=(0, 1))
-    assert np.array_equal(mask, mirrored)
-    assert mask.min() == 0
-    assert mask.max() <= 1
+def test_octaves_that_are_no_partition_are_refused(arguments) -> None:
+    with pytest.raises(ValueError, match="should"):
+        built("octave_conv2d", **arguments)

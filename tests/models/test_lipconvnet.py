@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import lipnets
-from lipnets.layers import BandConv2d
+from lipnets.layers import FilteredConv2d
 from lipnets.models import lipconvnet
 
 TINY = {"img_size": 8, "width": 4, "depths": (2, 2)}
@@ -63,7 +63,7 @@ def test_images_that_do_not_fold_are_padded_with_zeros(size, padded) -> None:
 def test_any_convolution_fits_by_name() -> None:
     conv = {"name": "band_conv2d", "high": 0.4}
     model = lipconvnet(in_chans=1, conv=conv, **TINY).eval()
-    bands = [module for module in model.modules() if isinstance(module, BandConv2d)]
+    bands = [module for module in model.modules() if isinstance(module, FilteredConv2d)]
     assert [band.high for band in bands] == [0.4] * 4
     assert 0 < lipnets.lipschitz(model, (1, 8, 8)).value < 2
     assert lipconvnet(conv="conv2d", **TINY)(torch.rand(1, 3, 8, 8)).shape == (1, 10)
