@@ -6,13 +6,22 @@ it gives in training.
 
 from .aoc import AOC
 from .aol import AOL
+from .aol_matrix import AOLMatrix
 from .bjorck import Bjorck
 from .cayley import Cayley
+from .cholesky import Cholesky
+from .exponential import Exponential
+from .frobenius import Frobenius
 from .frobenius_conv import FrobeniusConv
+from .householder import Householder
 from .lires import LiRes
+from .low_rank import FixedRank, LowRank
+from .newton_schulz import NewtonSchulz
 from .potential import CPL, SLL, Sandwich
+from .qr import QR
 from .rko import RKO
 from .spectral import Spectral
+from .spectral_matrix import SpectralMatrix
 from .stiefel import Stiefel
 from .unit_norm import UnitNorm
 
@@ -20,14 +29,24 @@ __all__ = [
     "AOC",
     "AOL",
     "CPL",
+    "QR",
     "RKO",
     "SLL",
+    "AOLMatrix",
     "Bjorck",
     "Cayley",
+    "Cholesky",
+    "Exponential",
+    "FixedRank",
+    "Frobenius",
     "FrobeniusConv",
+    "Householder",
     "LiRes",
+    "LowRank",
+    "NewtonSchulz",
     "Sandwich",
     "Spectral",
+    "SpectralMatrix",
     "Stiefel",
     "UnitNorm",
 ]

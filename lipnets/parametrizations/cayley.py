@@ -6,16 +6,23 @@ References:
     | Orthogonalizing Convolutional Layers with the Cayley Transform
     | (Trockman & Kolter, 2021) https://arxiv.org/abs/2104.07167
 
-For dense layers, without the learnable norm of the second paper.  The map is evaluated in float64:
-in float32 the columns of large or nearly collinear weights are orthogonal to 1e-5 only.
+For dense layers, without the learnable norm of the second paper.  The inverse is made of products of
+blocks, in the dtype of the weight; where large or nearly collinear weights leave columns that are
+not orthonormal to its precision, it is made again in float64.  The derivative uses the inverse.
 """
 
 __all__ = ["Cayley", "cayley"]
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from ._dense import MANY, contracted, error_of, tall
+from ._opaque import opaque
 from ._precision import full_precision
+
+_LEAF = 64  # rows of a block that LAPACK inverts
 
 
 class Cayley(nn.Module):
@@ -27,7 +34,7 @@ class Cayley(nn.Module):
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:  # (O, I) -> (O, I)
-        return cayley(weight.double()).to(weight.dtype)
+        return cayley(weight)
 
 
 def cayley(weight: Tensor) -> Tensor:
@@ -37,12 +44,71 @@ def cayley(weight: Tensor) -> Tensor:
     the columns of the result are orthonormal, since AᵀA + 4ZᵀZ + I − A − Aᵀ = (I + A)ᵀ(I + A)
     for A + Aᵀ = 2ZᵀZ.  Matrices with more columns than rows are transposed.
     """
-    rows, columns = weight.shape
-    if rows < columns:
-        return cayley(weight.mT).mT
+    return tall(_cayley, weight)
+
+
+def _forward(weight: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    inverse, frame = _frame(weight, blocks=True)
+    error = error_of(frame)
+    if error <= MANY:
+        return contracted(frame, error), (weight, inverse)
+    inverse, frame = _frame(weight.double(), blocks=False)
+    return frame.to(weight.dtype), (weight, inverse.to(weight.dtype))
+
+
+def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
+    """With N = (I + A)⁻¹, the result is [2N − I; −2ZN], and dN = −N dA N.
+
+    For gradients C and D of the two parts, that of A is B = −Nᵀ(2C − 2ZᵀD)Nᵀ: that of U is B − Bᵀ, and
+    that of Z is −2DNᵀ + Z(B + Bᵀ).
+    """
+    weight, inverse = saved
+    columns = weight.shape[1]
+    lower, inner = weight[columns:], grad[:columns]
+    if len(lower):
+        inner = inner - lower.mT @ grad[columns:]
+    turned = inverse.mT @ inner @ inverse.mT  # −B / 2
+    upper = (turned.mT - turned).mul_(2)
+    if not len(lower):
+        return upper
+    below = grad[columns:] @ inverse.mT + lower @ (turned + turned.mT)
+    return torch.cat([upper, -2 * below])
+
+
+def _frame(weight: Tensor, *, blocks: bool) -> tuple[Tensor, Tensor]:
+    """The inverse N and the frame [2N − I; −2ZN]."""
+    columns = weight.shape[1]
     upper, lower = weight[:columns], weight[columns:]
-    identity = torch.eye(columns, dtype=weight.dtype, device=weight.device)
-    a = upper - upper.mT + lower.mT @ lower
-    # (I − A)(I + A)⁻¹ = 2(I + A)⁻¹ − I: one factorization, one solve.
-    inverse = torch.linalg.solve(identity + a, identity)
-    return torch.cat([2 * inverse - identity, -2 * lower @ inverse])
+    matrix = upper - upper.mT
+    if len(lower):
+        matrix.addmm_(lower.mT, lower)
+    matrix.diagonal().add_(1)
+    inverse = _inverse(matrix) if blocks else torch.linalg.inv(matrix)
+    top = 2 * inverse
+    top.diagonal().sub_(1)
+    return inverse, torch.cat([top, -2 * lower @ inverse]) if len(lower) else top
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Inverts a matrix whose symmetric part is I at least, by Schur complements of its blocks.
+
+    They are of the same kind, hence invertible; no pivots are looked for.
+    """
+    size = len(matrix)
+    if size <= _LEAF:
+        return torch.linalg.inv(matrix)
+    half = size // 2
+    first = _inverse(matrix[:half, :half])
+    right = first @ matrix[:half, half:]
+    left = matrix[half:, :half] @ first
+    out = torch.empty_like(matrix)
+    last = _inverse(torch.addmm(matrix[half:, half:], left, matrix[:half, half:], alpha=-1))
+    out[half:, half:] = last
+    corner = right @ last
+    torch.neg(corner, out=out[:half, half:])
+    out[half:, :half] = last @ left.neg_()
+    torch.addmm(first, corner, left, alpha=-1, out=out[:half, :half])
+    return out
+
+
+_cayley = opaque("cayley", _forward, _backward)

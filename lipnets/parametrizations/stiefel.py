@@ -12,6 +12,7 @@ orthogonal.
 __all__ = ["Stiefel"]
 
 import geotorch
+import torch
 from torch import Tensor
 
 from ._precision import full_precision
@@ -31,16 +32,17 @@ class Stiefel(geotorch.Stiefel):
     def like(cls, weight: Tensor) -> "Stiefel":
         """Makes the manifold of matrices of the shape, dtype and device of a weight.
 
-        Raises:
-            ValueError: If the weight is on the meta device: the base point is drawn here.
+        Its base point is drawn on the CPU, where geotorch can, and then moved.
         """
-        if weight.is_meta:
-            raise ValueError("geotorch draws its base point at once: not on the meta device.")
-        return cls(tuple(weight.shape)).to(device=weight.device, dtype=weight.dtype)
+        with torch.device("cpu"):
+            manifold = cls(tuple(weight.shape))
+        return manifold.to(device=weight.device, dtype=weight.dtype)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:  # noqa: N803 (its name in geotorch)
         return super().forward(X)
 
     def right_inverse(self, X: Tensor, check_in_manifold: bool = True) -> Tensor:  # noqa: N803
+        if X.is_meta:
+            return torch.empty_like(X)
         return super().right_inverse(X, check_in_manifold).contiguous()

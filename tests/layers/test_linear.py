@@ -10,14 +10,24 @@ from torch import nn
 from lipnets import layers
 
 SHAPES = [(5, 5), (5, 8), (8, 5), (1, 4), (4, 1), (1, 1)]
-ORTHOGONAL = ["bjorck_linear", "cayley_linear", "geotorch_linear"]
-CONTRACTIVE = [*ORTHOGONAL, "aol_linear", "spectral_linear"]
+POLAR = ["bjorck_linear", "newton_schulz_linear"]
+TRIANGULAR = ["cholesky_linear", "qr_linear"]
+SMOOTH = ["cayley_linear", "exp_linear", "geotorch_linear", "householder_linear"]
+ORTHOGONAL = [*POLAR, *TRIANGULAR, *SMOOTH]
+RANKS = ["fixed_rank_linear", "low_rank_linear"]
+CONTRACTIVE = [*ORTHOGONAL, *RANKS, "aol_linear", "frobenius_linear", "spectral_linear"]
 ALL = [*CONTRACTIVE, "unit_norm_linear"]
+
+
+def make(name: str, in_features: int, out_features: int, **kwargs: object) -> nn.Linear:
+    if name in RANKS:
+        kwargs = {"rank": (min(in_features, out_features) + 1) // 2, **kwargs}
+    return layers.build(name, in_features=in_features, out_features=out_features, **kwargs)
 
 
 def built(name: str, shape: tuple[int, int] = (6, 5), **kwargs: object) -> nn.Linear:
     """A constrained layer whose raw weight is away from its start."""
-    layer = layers.build(name, in_features=shape[0], out_features=shape[1], **kwargs)
+    layer = make(name, *shape, **kwargs)
     with torch.no_grad():
         for weight in layer.parameters():
             weight.add_(torch.randn_like(weight))
@@ -43,7 +53,7 @@ def test_no_singular_value_exceeds_1(name, shape) -> None:
 @pytest.mark.parametrize("name", ORTHOGONAL)
 def test_all_singular_values_of_orthogonal_layers_are_1(name, shape, dtype) -> None:
     values = singular_values(built(name, shape, dtype=dtype))
-    assert (values - 1).abs().max() < (1e-6 if dtype == torch.float32 else 1e-12)
+    assert (values - 1).abs().max() < (5e-6 if dtype == torch.float32 else 1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -51,15 +61,23 @@ def test_the_largest_singular_value_of_spectral_layers_is_1(shape) -> None:
     assert singular_values(built("spectral_linear", shape)).max() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["aol_linear", "bjorck_linear", "spectral_linear"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(150, 90), (90, 150), (120, 120)])
+def test_large_spectral_layers_are_a_thousandth_below_1_at_the_most(shape, dtype) -> None:
+    assert (
+        1 - 1e-3 < singular_values(built("spectral_linear", shape, dtype=dtype)).max() <= 1 + 3e-7
+    )
+
+
+@pytest.mark.parametrize("name", [*POLAR, "aol_linear", "spectral_linear"])
 def test_orthogonal_weights_are_left_as_they_are(name) -> None:
-    layer = layers.build(name, in_features=4, out_features=6)
+    layer = make(name, 4, 6)
     torch.testing.assert_close(layer.weight, raw(layer), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ORTHOGONAL, "aol_linear", "spectral_linear", "unit_norm_linear"])
 def test_layers_start_with_orthonormal_rows_or_columns_and_no_bias(name) -> None:
-    layer = layers.build(name, in_features=8, out_features=5)
+    layer = make(name, 8, 5)
     gram = layer.weight @ layer.weight.mT
     if name == "aol_linear":  # rescales rows' matrices even where their columns are not orthonormal
         assert torch.linalg.matrix_rank(gram) == 5
@@ -70,12 +88,13 @@ def test_layers_start_with_orthonormal_rows_or_columns_and_no_bias(name) -> None
 
 @pytest.mark.parametrize("name", ALL)
 def test_arguments_are_those_of_torch(name) -> None:
-    layer = layers.build(name, in_features=3, out_features=4, bias=False, dtype=torch.float32)
+    layer = make(name, 3, 4, bias=False, dtype=torch.float32)
     assert isinstance(layer, nn.Linear)
     assert layer.bias is None
     assert layer.weight.shape == (4, 3)
     assert layer.weight.dtype == torch.float32
-    assert getattr(layers, name)(3, 4)(torch.ones(2, 3)).shape == (2, 4)
+    rank = [1] if name in RANKS else []
+    assert getattr(layers, name)(3, 4, *rank)(torch.ones(2, 3)).shape == (2, 4)
 
 
 EXTREME = {
@@ -92,7 +111,7 @@ EXTREME = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ALL)
 def test_extreme_weights_give_finite_weights_and_gradients(name, dtype, weight) -> None:
-    layer = layers.build(name, in_features=6, out_features=5, dtype=dtype)
+    layer = make(name, 6, 5, dtype=dtype)
     with torch.no_grad():
         raw(layer).copy_(weight)
     layer.weight.square().sum().backward()
@@ -103,12 +122,12 @@ def test_extreme_weights_give_finite_weights_and_gradients(name, dtype, weight) 
 
 
 @pytest.mark.parametrize("scale", [100, 1e-6])
-@pytest.mark.parametrize("name", ["bjorck_linear", "cayley_linear"])
+@pytest.mark.parametrize("name", sorted(set(ORTHOGONAL) - {"geotorch_linear"}))
 def test_scaled_weights_stay_orthogonal_in_float32(name, scale) -> None:
     layer = built(name, dtype=torch.float32)
     with torch.no_grad():
         raw(layer).mul_(scale)
-    assert (singular_values(layer) - 1).abs().max() < 1e-6
+    assert (singular_values(layer) - 1).abs().max() < 5e-6
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -151,15 +170,56 @@ def test_autocast_does_not_reach_into_the_constraint(name) -> None:
     assert torch.equal(inside, layer.weight)
 
 
-@pytest.mark.parametrize("name", set(ALL) - {"geotorch_linear"})
+@pytest.mark.parametrize("name", ALL)
 def test_layers_are_built_on_the_meta_device(name) -> None:
-    layer = layers.build(name, in_features=3, out_features=4, device="meta")
+    layer = make(name, 3, 4, device="meta")
     assert layer.weight.is_meta
+    assert all(tensor.is_meta for tensor in layer.state_dict().values())
 
 
-def test_geotorch_says_that_it_needs_a_device() -> None:
-    with pytest.raises(ValueError, match="meta device"):
-        layers.build("geotorch_linear", in_features=3, out_features=4, device="meta")
+@pytest.mark.parametrize("name", RANKS)
+@pytest.mark.parametrize("shape", [(5, 5), (5, 8), (8, 5)])
+def test_layers_of_a_rank_have_that_rank(name, shape) -> None:
+    values = singular_values(built(name, shape, rank=2))
+    assert (values[2:] < 1e-12).all()
+    assert values[1] > 0
+    start = singular_values(make(name, *shape, rank=2))
+    torch.testing.assert_close(start[:2], torch.ones(2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RANKS)
+@pytest.mark.parametrize("rank", [0, 5])
+def test_ranks_that_no_matrix_has_are_refused(name, rank) -> None:
+    with pytest.raises(ValueError, match="'rank' should be between 1 and 4"):
+        make(name, 6, 4, rank=rank)
+
+
+@pytest.mark.parametrize("name", ["householder_linear", "qr_linear", "cayley_linear", "exp_linear"])
+def test_weight_decay_collapses_nothing(name) -> None:
+    layer = built(name)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=9.0)
+    for _ in range(30):
+        optimizer.zero_grad()
+        layer(torch.randn(4, 6)).sum().backward()
+        optimizer.step()
+    values = singular_values(layer)
+    torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["householder_linear", "qr_linear"])
+def test_zeros_give_orthonormal_rows_or_columns(name) -> None:
+    layer = make(name, 4, 6)
+    with torch.no_grad():
+        raw(layer).zero_()
+    torch.testing.assert_close(singular_values(layer), torch.ones(4))
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"geotorch_linear", "unit_norm_linear", *RANKS}))
+def test_weights_that_are_not_finite_are_not_hidden(name) -> None:
+    layer = make(name, 4, 4)
+    with torch.no_grad():
+        raw(layer)[0, 0] = torch.nan
+    assert layer.weight.isnan().any()
 
 
 def test_rows_of_unit_norm_layers_have_norm_1() -> None:

@@ -1,0 +1,138 @@
+"""The polar factor of a matrix, by odd polynomials of it, and the derivative of what they compute.
+
+References:
+    | The Polar Express: Optimal Matrix Sign Methods and Their Application to the Muon Algorithm
+    | (Amsel, Persson, Musco & Gower, 2025) https://arxiv.org/abs/2505.16932
+    | Functions of Matrices: Theory and Computation (Higham, 2008), chapter 8
+"""
+
+__all__ = ["Step", "polar"]
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ._dense import gram, tall
+from ._opaque import opaque
+
+Step = tuple[float, float, float, float]
+"""Coefficients a, b, c of p(x) = ax + bx³ + cx⁵ ≤ 1 on [l, 1], and the least value of p there."""
+
+_LOWEST = 1e-3  # the smallest end l of an interval: below, G has no digits in float32
+_RESTARTS = 3  # singular values above about 1e-9 of the largest become 1
+_LANCZOS = 12
+
+
+def polar(name: str, step: Callable[[float], Step], order: int) -> Callable[[Tensor], Tensor]:
+    """Makes a map that replaces the singular values of matrices by 1; those that vanish stay below.
+
+    The matrix is divided by a bound of its norm, and its singular values, in [l, 1], are sent to
+    [l', 1] by one polynomial after another.  Where l was estimated too high, what is left behind is
+    noticed at the end, and another round begins: the result is a contraction all along.
+
+    Arguments:
+        name: The name of the map.
+        step: The polynomial for an interval [l, 1].
+        order: The order of convergence of the last steps: their error is a power of the one before.
+
+    Returns:
+        A map to the nearest orthogonal matrix, for matrices of any shape (M, N).
+    """
+
+    def forward(weight: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        return _steps(weight, step, order)
+
+    apply = opaque(name, forward, _backward)
+    return lambda weight: tall(apply, weight)
+
+
+def _steps(
+    weight: Tensor, step: Callable[[float], Step], order: int
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """A chain of steps Y = XP, P = aI + bG + cG², G = XᵀX."""
+    enough = torch.finfo(weight.dtype).eps ** (1 / order)
+    matrix, product, scale = _normalized(weight)
+    taken: list[float] = []
+    saved: list[Tensor] = []
+    low, restarts, done = _lowest(product), 0, False
+    while not done:
+        errors = product.clone()
+        errors.diagonal().sub_(1)
+        # An error of ε of the singular values is one of 2ε of G.
+        done = float(torch.linalg.matrix_norm(errors)) <= enough
+        if not done and 1 - low <= enough / 100:
+            done = restarts == _RESTARTS
+            restarts, low = restarts + 1, _lowest(product)
+        a, b, c, low = step(1.0 if done else low)
+        factor = product * b
+        if c:
+            factor.add_(gram(product), alpha=c)
+        factor.diagonal().add_(a)
+        saved += [matrix, product, factor]
+        taken += [b, c]
+        matrix = matrix @ factor
+        if not done:
+            product = gram(matrix)
+    return matrix, [torch.tensor([scale, *taken], dtype=torch.float64), *saved]
+
+
+def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
+    """With C the gradient of Y and S the symmetric part of XᵀC: CP + 2X(bS + c(GS + SG))."""
+    scale, *taken = saved[0].tolist()
+    for k in reversed(range(len(taken) // 2)):
+        matrix, product, factor = saved[3 * k + 1 : 3 * k + 4]
+        b, c = taken[2 * k : 2 * k + 2]
+        inner = matrix.mT @ grad
+        inner = inner + inner.mT  # 2S
+        if c:
+            turned = product @ inner
+            inner = (turned + turned.mT).mul_(c).add_(inner, alpha=b)
+        else:
+            inner = inner * b
+        grad = torch.addmm(grad @ factor, matrix, inner)
+    return grad * scale
+
+
+def _normalized(weight: Tensor) -> tuple[Tensor, Tensor, float]:
+    """A matrix divided by a bound of its norm, its Gram matrix, and the factor."""
+    largest = float(torch.linalg.vector_norm(weight, torch.inf)) or 1.0
+    scaled = weight / largest
+    product = gram(scaled)
+    _, high = _extremes(product)
+    if not high > 0:
+        return scaled, product, 0.0
+    return scaled * high**-0.5, product / high, high**-0.5 / largest
+
+
+def _lowest(product: Tensor) -> float:
+    low, _ = _extremes(product)
+    return min(max(low, _LOWEST**2) ** 0.5, 1.0)
+
+
+def _extremes(product: Tensor) -> tuple[float, float]:
+    """Guesses of the least and the largest eigenvalue of a matrix, a little outside.
+
+    Lanczos' method from a fixed start, with its residuals added.
+    """
+    size = product.shape[0]
+    steps = min(size, _LANCZOS)
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(size, generator=generator, dtype=torch.float64).to(product)
+    basis = product.new_zeros(steps, size)
+    triangle = torch.zeros(steps, steps, dtype=torch.float64)
+    norm = float(vector.norm())
+    for i in range(steps):
+        basis[i] = vector / norm
+        vector = product @ basis[i]
+        for _ in range(2):
+            inside = basis[: i + 1] @ vector
+            triangle[: i + 1, i] += inside.to("cpu", torch.float64)
+            vector = vector - inside @ basis[: i + 1]
+        norm = float(vector.norm())
+        if not norm > 1e-30:
+            triangle, norm = triangle[: i + 1, : i + 1], 0.0
+            break
+    values, vectors = torch.linalg.eigh(triangle, UPLO="U")
+    residuals = norm * vectors[-1].abs()
+    return float((values - residuals)[0]), float((values + residuals)[-1])

@@ -1,0 +1,38 @@
+"""The derivative that orthonormalizations W = QR with R upper triangular have in common."""
+
+__all__ = ["frame_gradient"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_SMALLEST = 1e-6  # diagonal entries of R, relative to the largest, that count as zero
+_HUGE = 1e18  # stands for infinity on the diagonal
+
+
+def frame_gradient(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
+    """Gradient of W from that of Q, where W = QR with orthonormal Q and upper triangular R.
+
+    With dW = dQ R + Q dR, Ω = QᵀdQ is skew and its part below the diagonal is that of QᵀdW R⁻¹.  Hence,
+    for a gradient C of Q and K = QᵀC, that of W is (C − QK + QT)R⁻ᵀ, T the part of K − Kᵀ below the
+    diagonal; C − QK vanishes for square Q.
+
+    Columns whose diagonal entry of R vanishes, as where W has no rank, get no derivative.
+
+    Arguments:
+        saved: The matrices Q and R, with shapes (M, N) and (N, N).
+        grad: The gradient C, with shape (M, N).
+    """
+    frame, upper = saved
+    inner = frame.mT @ grad
+    below = (inner - inner.mT).tril_(-1)
+    if frame.shape[0] > frame.shape[1]:
+        total = torch.addmm(grad, frame, below - inner)
+    else:
+        total = frame @ below
+    diagonal = upper.diagonal().abs()
+    vanishes = diagonal <= _SMALLEST * diagonal.amax()
+    safe = upper.clone()
+    safe.diagonal().masked_fill_(vanishes, _HUGE)
+    return torch.linalg.solve_triangular(safe.mT, total, upper=False, left=False)
