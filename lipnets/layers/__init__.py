@@ -27,6 +27,7 @@ from .aol_conv import (
 )
 from .attention import L2SelfAttention, attention_bound, l2_attention
 from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
+from .blur_pool2d import BlurPool2d, antialiased_conv2d, blur_pool2d
 from .concat import Concat, ConcatResidual
 from .conv2d import spectral_conv2d
 from .filtered_conv2d import FilteredConv2d
@@ -54,9 +55,18 @@ from .linear import (
     unit_norm_linear,
 )
 from .lires import lires_conv2d, lires_linear
+from .mixing import BlockDCT2d, SpatialShift2d
 from .normalization import BatchCentering, BatchLipNorm, LayerCentering
 from .orthogonal_conv2d import bro_conv2d, cayley_conv2d, lot_conv2d, soc_conv2d, svcm_conv2d
 from .parallel import Parallel
+from .pooling import (
+    AdaptiveL2NormPool2d,
+    AdaptiveScaledAvgPool2d,
+    AdaptiveScaledMaxPool2d,
+    L2NormPool2d,
+    max_pool2d,
+    scaled_avg_pool2d,
+)
 from .potential import (
     PotentialConv2d,
     PotentialLinear,
@@ -87,14 +97,20 @@ build = registry.build
 
 __all__ = [
     "Abs",
+    "AdaptiveL2NormPool2d",
+    "AdaptiveScaledAvgPool2d",
+    "AdaptiveScaledMaxPool2d",
     "BatchCentering",
     "BatchLipNorm",
+    "BlockDCT2d",
+    "BlurPool2d",
     "Card",
     "Concat",
     "ConcatResidual",
     "ConvexResidual",
     "FilteredConv2d",
     "GroupSort",
+    "L2NormPool2d",
     "L2SelfAttention",
     "LayerCentering",
     "MaxMin",
@@ -107,10 +123,12 @@ __all__ = [
     "SandwichConv2d",
     "SandwichLinear",
     "Scale",
+    "SpatialShift2d",
     "Standardize",
     "StoredConv2d",
     "SymbolConv2d",
     "TokenMixer",
+    "antialiased_conv2d",
     "aoc_conv1d",
     "aoc_conv2d",
     "aoc_conv3d",
@@ -131,6 +149,7 @@ __all__ = [
     "bcop_conv2d",
     "bcop_conv3d",
     "bjorck_linear",
+    "blur_pool2d",
     "bro_conv2d",
     "build",
     "card",
@@ -153,9 +172,12 @@ __all__ = [
     "lires_linear",
     "lot_conv2d",
     "low_rank_linear",
+    "max_pool2d",
     "names",
     "newton_schulz_linear",
+    "octave_conv2d",
     "qr_linear",
+    "radial_conv2d",
     "registry",
     "rko_conv1d",
     "rko_conv2d",
@@ -165,6 +187,7 @@ __all__ = [
     "rko_conv_transpose3d",
     "sandwich_conv2d",
     "sandwich_linear",
+    "scaled_avg_pool2d",
     "sll_aoc_conv2d",
     "sll_conv2d",
     "sll_linear",

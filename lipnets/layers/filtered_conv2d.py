@@ -14,7 +14,6 @@ __all__ = ["FilteredConv2d", "StoredFilter2d"]
 
 from collections.abc import Sequence
 from functools import lru_cache
-from operator import index
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norms
 from ..parametrizations._precision import full_precision
-from ._fourier import from_spectrum, half_plane, spatial_size, to_spectrum
+from ._fourier import from_spectrum, half_plane, to_spectrum
+from ._sizes import known_size
 from .frequency import conv_gains, frequency_gains, gain_rule, keeps_frequencies
 from .responses import RadialBand, RadialCurve
 
@@ -75,7 +75,7 @@ class FilteredConv2d(nn.Module):
 
     @full_precision  # transforms and complex products know no bfloat16
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H, W)
-        size = _size(x)
+        size = known_size(x)
         refuse_small(self, size)
         out = _multiply(x, self._symbols(size, x), size, (self.low, self.high))
         for bias in (conv.bias for conv in self.convs if conv.bias is not None):
@@ -137,19 +137,13 @@ class StoredFilter2d(nn.Module):
 
     @full_precision
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H, W)
-        if _size(x) != self.size:
+        if known_size(x) != self.size:
             raise ValueError(
-                f"The matrices stored are for images of size {self.size}, got {_size(x)}: export "
+                f"The matrices stored are for images of size {self.size}, got {known_size(x)}: export "
                 "the model for images of that size."
             )
         out = _multiply(x, torch.view_as_complex(self.weight.to(x)), self.size, self.band)
         return out if self.bias is None else out + self.bias.to(out)[:, None, None]
-
-
-def _size(x: Tensor) -> Size:
-    """Height and width of images, as numbers where a compiler has symbols."""
-    height, width = map(index, spatial_size(x))
-    return height, width
 
 
 def _multiply(x: Tensor, symbols: Tensor, size: Size, band: Band) -> Tensor:

@@ -8,6 +8,7 @@ frequencies: those that differ by multiples of N / s become one, and their gains
 """
 
 __all__ = [
+    "Gains",
     "band_gains",
     "conv_gains",
     "frequency_gains",
