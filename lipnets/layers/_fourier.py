@@ -22,11 +22,12 @@ __all__ = [
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 Size = tuple[int, int]
 P = ParamSpec("P")
@@ -83,30 +84,66 @@ def spatial_size(x: Tensor) -> Size:
 
 def to_spectrum(x: Tensor, period: Size) -> Tensor:
     """Fourier coefficients of images in a corner of a torus, with shape (P, B, I), complex."""
-    batch, channels, height, width = x.shape
     if period[0] * period[1] <= _DENSE:
-        cosines, sines = waves(period, range(height), range(width)).to(x)
-        flat = x.reshape(batch * channels, height * width).mT
-        return torch.complex(cosines @ flat, -(sines @ flat)).view(-1, batch, channels)
+        cosines, sines = waves(period, range(x.shape[2]), range(x.shape[3]))
+        flat = _Analysis.apply(x.flatten(2).flatten(0, 1), torch.cat([cosines, -sines]).to(x))
+        return flat.unflatten(1, x.shape[:2])  # pyright: ignore[reportAttributeAccessIssue]
     spectrum = torch.fft.rfft2(x, s=period)
     return spectrum.flatten(2).permute(2, 0, 1)[_kept(period).to(x.device)]
 
 
 def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
     """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
-    batch, channels = spectrum.shape[1:]
-    parts = torch.view_as_real(spectrum)
     if period[0] * period[1] <= _DENSE:
-        real, imag = parts[..., 0].flatten(1), parts[..., 1].flatten(1)
         scales = _multiplicities(period).div(period[0] * period[1])[:, None]
-        cosines, sines = (scales * waves(period, range(size[0]), range(size[1]))).to(real)
-        pixels = torch.addmm(real.mT @ cosines, imag.mT, sines, alpha=-1)
-        return pixels.view(batch, channels, *size)
+        cosines, sines = scales * waves(period, range(size[0]), range(size[1]))
+        matrix = torch.cat([cosines, -sines]).to(spectrum.device, spectrum.real.dtype)
+        flat = _Synthesis.apply(spectrum.flatten(1), matrix)
+        return flat.view(*spectrum.shape[1:], *size)  # pyright: ignore[reportAttributeAccessIssue]
     source, sign = _mirrors(period).to(spectrum.device)
-    full = parts[source]
-    full = torch.complex(full[..., 0], full[..., 1] * sign[:, None, None].to(parts.dtype))
+    parts = torch.view_as_real(spectrum)[source]
+    full = torch.complex(parts[..., 0], parts[..., 1] * sign[:, None, None].to(parts.dtype))
     full = full.unflatten(0, (period[0], -1)).permute(2, 3, 0, 1)
     return torch.fft.irfft2(full, s=period)[..., : size[0], : size[1]]
+
+
+class _Analysis(Function):
+    """WX for rows X of pixels, with shape (N, pixels), as complex numbers with shape (P, N).
+
+    The rows of W are the real parts of P coefficients, then the imaginary ones.
+    """
+
+    @staticmethod
+    def forward(pixels: Tensor, matrix: Tensor) -> Tensor:
+        parts = (matrix @ pixels.mT).unflatten(0, (2, -1))
+        return torch.complex(parts[0], parts[1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
+        return _Synthesis.apply(grads[0], *ctx.saved_tensors), None
+
+
+class _Synthesis(Function):
+    """The adjoint of `_Analysis`: from shape (P, N), complex, to rows of pixels."""
+
+    @staticmethod
+    def forward(spectrum: Tensor, matrix: Tensor) -> Tensor:
+        parts = matrix.new_empty(2, *spectrum.shape)
+        parts[0].copy_(spectrum.real)
+        parts[1].copy_(spectrum.imag)
+        return parts.flatten(0, 1).mT @ matrix
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
+        return _Analysis.apply(grads[0], *ctx.saved_tensors), None
 
 
 def waves(period: Size, rows: range, columns: range) -> Tensor:

@@ -1,8 +1,13 @@
-"""Convolutions that are orthogonal at each frequency, by name, with the arguments of `nn.Conv2d`."""
+"""Convolutions constrained at each frequency, by name, with the arguments of `nn.Conv2d`."""
 
-__all__ = ["cayley_conv2d"]
+__all__ = ["bro_conv2d", "cayley_conv2d", "lot_conv2d", "soc_conv2d", "svcm_conv2d"]
 
+from ..parametrizations.reflection import SymbolReflection
 from ..parametrizations.symbol_cayley import SymbolCayley
+from ..parametrizations.symbol_clip import SymbolClip
+from ..parametrizations.symbol_exponential import SymbolExponential
+from ..parametrizations.symbol_polar import SymbolPolar
+from ._convolution import start_orthogonal
 from ._registry import Card, drop_in
 from .symbol_conv2d import SymbolConv2d
 
@@ -33,4 +38,90 @@ def cayley_conv2d(conv: SymbolConv2d) -> None:
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """
-    conv.constraint = SymbolCayley()
+    conv.constrain(SymbolCayley())
+
+
+@drop_in(
+    SymbolConv2d,
+    Card(
+        kind="convolution",
+        guarantee="orthogonal",
+        paper="Xu, Li & Li, 2022",
+        url="https://arxiv.org/abs/2210.11620",
+        choose="Orthogonal, started from any kernel: the orthogonal convolution nearest to it.",
+        arguments=_EXAMPLE,
+        shape=_SHAPE,
+    ),
+)
+def lot_conv2d(conv: SymbolConv2d) -> None:
+    """Builds an orthogonal convolution, the polar factor of its raw kernel at each frequency.
+
+    Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
+    """
+    conv.constrain(SymbolPolar())
+    start_orthogonal(conv.weight, conv.geometry.stride)
+
+
+@drop_in(
+    SymbolConv2d,
+    Card(
+        kind="convolution",
+        guarantee="1-Lipschitz",
+        paper="Sedghi, Gupta & Long, 2019",
+        url="https://arxiv.org/abs/1805.10408",
+        choose="Where directions may be damped: singular values above 1 are clipped, no others moved.",
+        arguments=_EXAMPLE,
+        shape=_SHAPE,
+    ),
+)
+def svcm_conv2d(conv: SymbolConv2d) -> None:
+    """Builds a convolution whose singular values are clipped to 1 at each frequency.
+
+    1-Lipschitz under circular and zero padding.  One group, dilation 1.
+    """
+    conv.constrain(SymbolClip())
+    start_orthogonal(conv.weight, conv.geometry.stride)
+
+
+@drop_in(
+    SymbolConv2d,
+    Card(
+        kind="convolution",
+        guarantee="orthogonal",
+        paper="Lai et al., 2025",
+        url="https://arxiv.org/abs/2505.15174",
+        choose="Orthogonal for the least operations, with half as many raw weights.",
+        arguments=_EXAMPLE,
+        shape=_SHAPE,
+    ),
+)
+def bro_conv2d(conv: SymbolConv2d) -> None:
+    """Builds an orthogonal convolution, a block reflection at each frequency of half of the channels.
+
+    Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
+    """
+    rows, columns = conv.out_channels, conv.in_channels * conv.geometry.phases
+    size = max(rows, columns)
+    conv.constrain(SymbolReflection(rows, columns), (size, (size + 1) // 2))
+
+
+@drop_in(
+    SymbolConv2d,
+    Card(
+        kind="convolution",
+        guarantee="orthogonal",
+        paper="Singla & Feizi, 2021",
+        url="https://arxiv.org/abs/2105.11417",
+        choose="Orthogonal, and connected to the identity along straight lines of raw weights.",
+        arguments=_EXAMPLE,
+        shape=_SHAPE,
+    ),
+)
+def soc_conv2d(conv: SymbolConv2d) -> None:
+    """Builds an orthogonal convolution, the exponential of a skew one.
+
+    Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
+    """
+    rows, columns = conv.out_channels, conv.in_channels * conv.geometry.phases
+    size = max(rows, columns)
+    conv.constrain(SymbolExponential(rows, columns), (size, size))

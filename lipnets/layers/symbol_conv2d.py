@@ -26,6 +26,11 @@ from .frequency import gain_rule
 Size = tuple[int, int]
 
 
+def _eager(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Leaves a function to Python where torch compiles: factorizations are nothing to compile."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a convolution lies on a torus, along both axes.
@@ -87,6 +92,17 @@ class Geometry:
         before = math.ceil(self.padding[axis][0] / self.stride[axis])
         front = before * self.stride[axis] - self.padding[axis][0]
         return math.ceil((front + self.kernel_size[axis]) / self.stride[axis]), before
+
+    def of_phases(self) -> "Geometry":
+        """The convolution of the image of phases, without stride."""
+        counts, before = zip(self.taps(0), self.taps(1), strict=True)
+        pads = [(p, k - 1 - p) for p, k in zip(before, counts, strict=True)]
+        return Geometry((counts[0], counts[1]), (1, 1), (pads[0], pads[1]), self.circular)
+
+    @property
+    def phases(self) -> int:
+        """The number s² of phases of the image."""
+        return math.prod(self.stride)
 
     def outputs(self, size: Size) -> Size:
         """Height and width of the output for an image of a size.
@@ -190,9 +206,9 @@ class SymbolConv2d(nn.Module):
         super().__init__()
         reference = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device="meta",
+            padding_mode, device="meta",  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
-        self.geometry = Geometry.of(reference)
+        self.geometry = self.raw_geometry = Geometry.of(reference)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.constraint = SymbolMap()
         shape = (out_channels, in_channels, *self.geometry.kernel_size)
@@ -202,31 +218,49 @@ class SymbolConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws a kernel whose symbols have norms of about 1."""
+        """Draws a kernel whose symbols have norms of about ½."""
         fan = max(self.weight.shape[:2]) * math.prod(self.weight.shape[2:])
-        nn.init.normal_(self.weight, std=0.5 * fan**-0.5)
+        nn.init.normal_(self.weight, std=0.25 * fan**-0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         return _describe(self.in_channels, self.out_channels, self.geometry)
 
+    def constrain(self, constraint: SymbolMap, channels: Size | None = None) -> None:
+        """Sets the map, and draws a raw kernel for it.
+
+        Arguments:
+            constraint: The map of symbols.
+            channels: The numbers of rows and columns of the raw matrices, by default those of the
+                mapped ones, O and I s².
+        """
+        self.constraint = constraint
+        if channels is not None:
+            self.raw_geometry = self.geometry.of_phases()
+            shape = (*channels, *self.raw_geometry.kernel_size)
+            self.weight = nn.Parameter(self.weight.new_empty(shape))
+            self.reset_parameters()
+
     def symbols(self, size: Size) -> Tensor:
         """The constrained matrices for images of a size, with shape (P, O, I s²), complex.
 
         Those at the frequencies of `_fourier.half_plane(geometry.period(size))`.
         """
-        raw = self.geometry.symbols(self.weight.double(), self.geometry.period(size))
+        raw = self.raw_geometry.symbols(self.weight.double(), self.geometry.period(size))
         single = self.weight.dtype != torch.float64
         return self.constraint(raw).to(torch.complex64 if single else torch.complex128)
 
-    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator]  # factorizations
-    @full_precision
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H', W')
+        return self._forward(x)
+
+    @_eager
+    @full_precision
+    def _forward(self, x: Tensor) -> Tensor:
         if self.training:
             period = self.geometry.period(spatial_size(x))
             wide = torch.promote_types(self.weight.dtype, torch.float32)
-            symbols = self.geometry.symbols(self.weight.to(wide), period)
+            symbols = self.raw_geometry.symbols(self.weight.to(wide), period)
             out = self.geometry.convolve(x, lambda z: self.constraint.act(symbols, z))
         else:
             symbols = self.symbols(spatial_size(x))
@@ -263,8 +297,7 @@ class StoredConv2d(nn.Module):
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
 
     def extra_repr(self) -> str:
-        phases = math.prod(self.geometry.stride)
-        channels = (self.weight.shape[2] // phases, self.weight.shape[1])
+        channels = (self.weight.shape[2] // self.geometry.phases, self.weight.shape[1])
         return f"{_describe(*channels, self.geometry)}, size={self.size}"
 
     def symbols(self, size: Size) -> Tensor:
