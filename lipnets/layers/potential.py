@@ -205,14 +205,8 @@ _SLL = {
 }
 _LINEAR = {"arguments": {"in_features": 6, "out_features": 6}, "shape": (6,)}
 _CONV2D = {
-    "arguments": {
-        "in_channels": 4,
-        "out_channels": 4,
-        "kernel_size": 3,
-        "padding": 1,
-        "hidden_channels": 3,
-    },
-    "shape": (4, 5, 6),
+    "arguments": {"in_channels": 3, "out_channels": 3, "kernel_size": 3, "padding": 1},
+    "shape": (3, 5, 6),
 }
 
 

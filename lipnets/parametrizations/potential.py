@@ -24,7 +24,8 @@ import math
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._precision import full_precision
+from ._peak import inverse, peak_norm
+from ._precision import full_precision, unit_scale
 from .aol import AOL
 from .cayley import cayley
 from .spectral import Spectral
@@ -36,6 +37,9 @@ _ROOT_2 = math.sqrt(2.0) * (1 - 2.0**-18)
 class CPL(nn.Module):
     """Divides a matrix, or a kernel, by its norm over √2.
 
+    The norm of a kernel is searched for: for long in evaluation, for a shorter time in training, where
+    it may be missed by a percent.
+
     The raw weight has the shape of the constrained one, (O, I) or (O, I, H, W).
     """
 
@@ -45,7 +49,10 @@ class CPL(nn.Module):
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:
-        return _ROOT_2 * self.spectral(weight)
+        if weight.ndim == 2:
+            return _ROOT_2 * self.spectral(weight)
+        weight = unit_scale(weight)
+        return weight * (_ROOT_2 * inverse(peak_norm(weight, thorough=not self.training)))
 
 
 class SLL(nn.Module):
