@@ -19,12 +19,10 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler talks otherwise
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 from peers import PEERS, Builder, allow_cpu
@@ -170,7 +168,10 @@ def peak_memory(step: Callable[[], None], device: torch.device) -> float:
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+    with (
+        _silent(),
+        torch.profiler.profile(activities=activities, profile_memory=True) as profile,
+    ):
         step()
     events = profile.profiler.kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
@@ -181,14 +182,34 @@ def peak_memory(step: Callable[[], None], device: torch.device) -> float:
     return peak / 2**20
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps the libraries of the profiler from writing to the terminal."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 def measure(
-    name: str, size: str, shape: Shape, device: torch.device, budget: float, compiled: bool
+    name: str,
+    size: str,
+    shape: Shape,
+    *,
+    device: torch.device,
+    budget: float,
+    compiled: bool,
+    peers: bool,
 ) -> list[Result]:
     """One layer at one size, beside its peers and the plain layer."""
     torch.manual_seed(0)
     x = torch.randn(shape, device=device)
     builders: dict[str, Builder] = {"lipnets": lambda _: ours(name, shape)}
-    builders |= PEERS.get(name, {})
+    builders |= PEERS.get(name, {}) if peers else {}
     contenders = {"plain": plain(name, shape).to(device)}
     for library, build in builders.items():
         contenders[library] = moved(build(shape[1]).to(device))
@@ -276,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", help="layers of ours (default: all with a size)")
     parser.add_argument("--quick", action="store_true", help="the smallest size, few rounds")
+    parser.add_argument("--alone", action="store_true", help="without peers")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile all contenders")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds for each measurement")
@@ -289,7 +311,15 @@ def main() -> None:
         for size, shape in list(sizes_of(name).items())[: 1 if args.quick else None]:
             budget = 1.0 if args.quick else args.budget
             try:
-                results += measure(name, size, shape, device, budget, args.compile)
+                results += measure(
+                    name,
+                    size,
+                    shape,
+                    device=device,
+                    budget=budget,
+                    compiled=args.compile,
+                    peers=not args.alone,
+                )
             except (ValueError, RuntimeError, TypeError) as error:
                 print(f"{name} at {size}: {type(error).__name__}: {error}", flush=True)
                 continue
