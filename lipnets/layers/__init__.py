@@ -27,17 +27,19 @@ from .aol_conv import (
 )
 from .attention import L2SelfAttention, attention_bound, l2_attention
 from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
+from .band_split import BandSplit
 from .blur_pool2d import BlurPool2d, antialiased_conv2d, blur_pool2d
 from .concat import Concat, ConcatResidual
 from .conv2d import spectral_conv2d
 from .filtered_conv2d import FilteredConv2d
+from .fourier_conv2d import FourierConv2d
 from .frequency import band_gains, frequency_gains
 from .frobenius_conv import (
     frobenius_conv1d,
     frobenius_conv2d,
     frobenius_conv3d,
 )
-from .groupsort import GroupSort, MaxMin
+from .groupsort import FullSort, GroupSort, MaxMin
 from .linear import (
     aol_linear,
     bjorck_linear,
@@ -57,7 +59,14 @@ from .linear import (
 from .lires import lires_conv2d, lires_linear
 from .mixing import BlockDCT2d, SpatialShift2d
 from .normalization import BatchCentering, BatchLipNorm, LayerCentering
-from .orthogonal_conv2d import bro_conv2d, cayley_conv2d, lot_conv2d, soc_conv2d, svcm_conv2d
+from .orthogonal_conv2d import (
+    bro_conv2d,
+    bro_linear,
+    cayley_conv2d,
+    lot_conv2d,
+    soc_conv2d,
+    svcm_conv2d,
+)
 from .parallel import Parallel
 from .pooling import (
     AdaptiveL2NormPool2d,
@@ -100,6 +109,7 @@ __all__ = [
     "AdaptiveL2NormPool2d",
     "AdaptiveScaledAvgPool2d",
     "AdaptiveScaledMaxPool2d",
+    "BandSplit",
     "BatchCentering",
     "BatchLipNorm",
     "BlockDCT2d",
@@ -109,6 +119,8 @@ __all__ = [
     "ConcatResidual",
     "ConvexResidual",
     "FilteredConv2d",
+    "FourierConv2d",
+    "FullSort",
     "GroupSort",
     "L2NormPool2d",
     "L2SelfAttention",
@@ -151,6 +163,7 @@ __all__ = [
     "bjorck_linear",
     "blur_pool2d",
     "bro_conv2d",
+    "bro_linear",
     "build",
     "card",
     "cayley_conv2d",

@@ -1,6 +1,7 @@
 """Sorting activations, against Python's sorted."""
 
 import copy
+import itertools
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipnets.layers import GroupSort, MaxMin, build
+from lipnets.layers.groupsort import FullSort, comparators
 
 
 def sorted_by_hand(x: Tensor, group_size: int) -> Tensor:
@@ -33,10 +35,62 @@ def test_maxmin_puts_the_larger_of_each_pair_first(shape, dtype, grad) -> None:
     assert torch.equal(MaxMin()(x.requires_grad_(grad)), expected)
 
 
-@pytest.mark.parametrize("group_size", [1, 2, 3, 6])
-def test_groupsort_sorts_each_group(group_size) -> None:
-    x = torch.randn(2, 6, 3)
-    assert torch.equal(GroupSort(group_size)(x), sorted_by_hand(x, group_size))
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("group_size", range(1, 11))
+def test_groupsort_sorts_each_group(group_size, grad) -> None:
+    x = torch.randn(2, 2 * group_size, 3)
+    assert torch.equal(GroupSort(group_size)(x.requires_grad_(grad)), sorted_by_hand(x, group_size))
+
+
+@pytest.mark.parametrize("size", range(1, 11))
+def test_networks_sort_all_inputs(size) -> None:
+    # The 0-1 principle: a network that sorts all sequences of zeros and ones sorts everything.
+    for bits in itertools.product([0, 1], repeat=size):
+        wires = list(bits)
+        for i, j in comparators(size):
+            wires[i], wires[j] = max(wires[i], wires[j]), min(wires[i], wires[j])
+        assert wires == sorted(bits, reverse=True)
+
+
+def test_fullsort_sorts_all_channels() -> None:
+    x = torch.randn(2, 5, 3)
+    assert torch.equal(FullSort()(x), sorted_by_hand(x, 5))
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3, 4, 8])
+def test_gradients_of_groups_are_those_of_torch_sort(group_size) -> None:
+    x, grad = (
+        torch.randn(3, 2 * group_size, 2, requires_grad=True),
+        torch.randn(3, 2 * group_size, 2),
+    )
+    groups = x.unflatten(1, (-1, group_size)).sort(dim=2, descending=True).values.flatten(1, 2)
+    expected = torch.autograd.grad(groups, x, grad)[0]
+    assert torch.equal(torch.autograd.grad(GroupSort(group_size)(x), x, grad)[0], expected)
+
+
+@pytest.mark.parametrize("group_size", [2, 4])
+def test_large_batches_are_sorted_in_parts(group_size, monkeypatch) -> None:
+    monkeypatch.setattr("lipnets.layers.groupsort._PART", 20)
+    x = torch.randn(5, 8, 2, requires_grad=True)
+    out = GroupSort(group_size)(x)
+    assert torch.equal(out, sorted_by_hand(x, group_size))
+    out.square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 2), (2, 0), (3, 4, 0)])
+def test_empty_batches_stay_empty(shape) -> None:
+    assert MaxMin()(torch.zeros(shape, requires_grad=True)).shape == shape
+
+
+@pytest.mark.parametrize("module", [MaxMin(), GroupSort(4)])
+def test_outputs_without_gradients_are_the_same(module) -> None:
+    x = torch.randn(3, 8, 2, requires_grad=True)
+    with torch.no_grad():
+        plain = module(x)
+    with torch.inference_mode():
+        assert torch.equal(module(x), plain)
+    assert torch.equal(module(x), plain)
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 6])
@@ -59,11 +113,12 @@ def test_maxmin_does_not_depend_on_the_layout_of_memory(memory_format) -> None:
 
 
 @TORCH
-def test_derivatives_of_maxmin_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("module", [MaxMin(), GroupSort(4)])
+def test_derivatives_of_maxmin_are_those_of_finite_differences(module) -> None:
     x = torch.randn(2, 4, 3, requires_grad=True)
     forward = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}  # fmt: skip
-    assert torch.autograd.gradcheck(MaxMin(), x, **forward)
-    assert torch.autograd.gradgradcheck(lambda x: MaxMin()(x) ** 3, x)
+    assert torch.autograd.gradcheck(module, x, **forward)
+    assert torch.autograd.gradgradcheck(lambda x: module(x) ** 3, x)
 
 
 @TORCH
