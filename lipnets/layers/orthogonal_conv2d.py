@@ -1,8 +1,11 @@
 """Convolutions constrained at each frequency, by name, with the arguments of `nn.Conv2d`."""
 
-__all__ = ["bro_conv2d", "cayley_conv2d", "lot_conv2d", "soc_conv2d", "svcm_conv2d"]
+__all__ = ["bro_conv2d", "bro_linear", "cayley_conv2d", "lot_conv2d", "soc_conv2d", "svcm_conv2d"]
 
-from ..parametrizations.reflection import SymbolReflection
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from ..parametrizations.reflection import Reflection, SymbolReflection
 from ..parametrizations.symbol_cayley import SymbolCayley
 from ..parametrizations.symbol_clip import SymbolClip
 from ..parametrizations.symbol_exponential import SymbolExponential
@@ -125,3 +128,26 @@ def soc_conv2d(conv: SymbolConv2d) -> None:
     rows, columns = conv.out_channels, conv.in_channels * conv.geometry.phases
     size = max(rows, columns)
     conv.constrain(SymbolExponential(rows, columns), (size, size))
+
+
+@drop_in(
+    nn.Linear,
+    Card(
+        kind="dense",
+        guarantee="orthogonal",
+        paper="Lai et al., 2025",
+        url="https://arxiv.org/abs/2505.15174",
+        choose="Orthogonal from half as many raw weights, by a factorization of half the size.",
+    ),
+)
+def bro_linear(linear: nn.Linear) -> None:
+    """Builds an orthogonal linear layer, a block reflection of half of the features.
+
+    Where the numbers of features differ, rows or columns of one of the larger number.
+    """
+    rows, columns = linear.out_features, linear.in_features
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+    raw = linear.weight.new_empty(max(rows, columns), (max(rows, columns) + 1) // 2)
+    linear.weight = nn.Parameter(nn.init.normal_(raw, std=raw.shape[0] ** -0.5))
+    register_parametrization(linear, "weight", Reflection(rows, columns), unsafe=True)

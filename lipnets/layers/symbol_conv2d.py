@@ -6,11 +6,12 @@ the torus of the image with a kernel as large as the image.  With a stride s, th
 image are its channels, and each output pixel reads one pixel of the image of phases.
 """
 
-__all__ = ["StoredConv2d", "SymbolConv2d"]
+__all__ = ["Geometry", "StoredConv2d", "SymbolConv2d", "certify_symbols", "eager"]
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from .frequency import gain_rule
 Size = tuple[int, int]
 
 
-def _eager(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def eager(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Leaves a function to Python where torch compiles: factorizations are nothing to compile."""
     return torch.compiler.disable(function)  # pyright: ignore[reportReturnType, reportArgumentType]
 
@@ -254,7 +255,7 @@ class SymbolConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H', W')
         return self._forward(x)
 
-    @_eager
+    @eager
     @full_precision
     def _forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -327,8 +328,19 @@ def _describe(in_channels: int, out_channels: int, geometry: Geometry) -> str:
     )
 
 
-@rule(SymbolConv2d, StoredConv2d)
-def _symbol_conv2d(module: SymbolConv2d | StoredConv2d, shape: Shape) -> Bound:
+class Symbolic(Protocol):
+    """A layer that multiplies Fourier coefficients by matrices, which `symbols` gives for a size.
+
+    In evaluation its forward is `geometry.convolve(x, lambda z: z @ symbols(size).mT)` plus a bias.
+    """
+
+    geometry: Geometry
+
+    def symbols(self, size: Size) -> Tensor: ...
+
+
+@rule(StoredConv2d)
+def _symbol_conv2d(module: "Symbolic", shape: Shape) -> Bound:
     """The largest ‖S(ω)‖ over the frequencies of the torus of the image.
 
     *Proof.*  The linear part of the module is T = C R* Re₀ S R P, of real images (`_fourier`).  P lays
@@ -354,8 +366,8 @@ def _symbol_conv2d(module: SymbolConv2d | StoredConv2d, shape: Shape) -> Bound:
     return Bound(value, "largest matrix of the convolution at a frequency of the torus (C1)")
 
 
-@gain_rule(SymbolConv2d, StoredConv2d)
-def _gains(module: SymbolConv2d | StoredConv2d, size: Size) -> Tensor:
+@gain_rule(StoredConv2d)
+def _gains(module: "Symbolic", size: Size) -> Tensor:
     """‖S(ω)‖ on a torus without stride, as P and C are identities then and ω and −ω one subspace.
 
     *Proof.*  As in the rule; of a pair ±ω both frequencies have the norm of the one that is kept.
@@ -374,8 +386,17 @@ def _gains(module: SymbolConv2d | StoredConv2d, size: Size) -> Tensor:
     return gains
 
 
-def _norms(module: SymbolConv2d | StoredConv2d, size: Size) -> Tensor:
+def _norms(module: "Symbolic", size: Size) -> Tensor:
     """Proved norms of the matrices at the frequencies of the half plane, with shape (P,)."""
     symbols = module.symbols(size)
     chunk = max(1, 2**23 // symbols[0].numel())  # 128 MB in float64
     return torch.cat([matrix_norms(part) for part in symbols.split(chunk)])
+
+
+def certify_symbols(cls: type[nn.Module]) -> None:
+    """Gives a class that is `Symbolic` the rules above: a part of the trusted kernel where it is used."""
+    rule(cls)(_symbol_conv2d)
+    gain_rule(cls)(_gains)
+
+
+certify_symbols(SymbolConv2d)
