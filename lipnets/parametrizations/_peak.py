@@ -2,6 +2,8 @@
 
 __all__ = ["inverse", "peak_norm"]
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +13,7 @@ from .spectral import _newton_step, _peaks
 
 _POINTS = 8  # along an axis of the torus of the first search
 _STEPS, _TOPS = 7, 5  # of Lanczos' method there, and at one frequency
-_CLIMBS, _LONGEST = 5, 0.5  # steps of the ascent from there, in radians
+_CLIMBS, _LONGEST = 4, 0.5  # steps of the ascent from there, in radians
 _LANCZOS, _STARTS, _SUMMITS, _NEWTON = 48, 4, 3, 12  # in evaluation: steps, places and steps
 _SMALL = 64  # channels
 _ASIDE = 1e-2  # radians: frequencies θ = −θ are critical points, not always maxima
@@ -30,8 +32,12 @@ def peak_norm(kernel: Tensor, *, thorough: bool) -> Tensor:
     """
     if kernel.shape[0] < kernel.shape[1]:
         kernel = kernel.transpose(0, 1)  # the same norm, and fewer right singular vectors
+    if not thorough:
+        with torch.no_grad():
+            slope = _quick_slope(kernel)
+        return (kernel * slope).sum()
     with torch.no_grad():
-        angle, right = _thorough(kernel) if thorough else _quick(kernel)
+        angle, right = _thorough(kernel)
     return norm_at(kernel, angle, right)
 
 
@@ -40,19 +46,20 @@ def inverse(norm: Tensor) -> Tensor:
     return torch.where(norm > 0, norm, torch.ones_like(norm)).reciprocal()
 
 
-def _quick(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient ascent from the best frequency of the small torus, with steps of Barzilai and Borwein.
+def _quick_slope(kernel: Tensor) -> Tensor:
+    """The derivative of the norm by the kernel, which gives the norm as an inner product with it.
 
-    The derivative of an eigenvalue is that at a fixed eigenvector.  The first step is short enough
+    Gradient ascent from the best frequency of the small torus, with steps of Barzilai and Borwein.  The derivative of an eigenvalue is that at a fixed eigenvector.  The first step is short enough
     for any trigonometric polynomial of the degree of the symbol.
     """
-    taps = kernel.permute(2, 3, 0, 1).flatten(0, 1)  # (P, O, I)
+    taps = kernel.permute(2, 3, 0, 1).flatten(0, 1).contiguous()  # (P, O, I)
     rows, columns = (torch.arange(n, device=kernel.device) for n in kernel.shape[2:])
     offsets = torch.cartesian_prod(rows, columns).double()
     symbol = Symbol(taps, offsets.to(taps))
     angles, vectors = _candidates(kernel, 1)
     angle, vector = angles[0], vectors[0]
-    best, best_angle, best_vector = torch.zeros((), dtype=torch.float64), angle, vector
+    best = torch.zeros((), dtype=torch.float64, device=kernel.device)
+    found: tuple[Tensor, ...] = ()  # the waves, the right vector and its image
     last_angle, last_slope = angle, torch.zeros_like(angle)
     for i in range(_CLIMBS):
         waves = symbol.waves(angle.to(taps))
@@ -65,8 +72,8 @@ def _quick(kernel: Tensor) -> tuple[Tensor, Tensor]:
         slope = -2 * (along.imag.double() @ offsets)
         higher = value > best
         best = torch.where(higher, value, best)
-        best_angle = torch.where(higher, angle, best_angle)
-        best_vector = torch.where(higher, vector, best_vector)
+        now = (waves, vector, mean)
+        found = tuple(map(partial(torch.where, higher), now, found)) if found else now
         if i + 1 == _CLIMBS:
             break
         safe = 2 / (value * offsets.amax().square()).clamp_min(1e-30)
@@ -75,7 +82,10 @@ def _quick(kernel: Tensor) -> tuple[Tensor, Tensor]:
         rate = safe if i == 0 else torch.where(fit > 0, fit, safe)
         last_angle, last_slope = angle, slope
         angle = angle + (rate * slope).clamp(-_LONGEST, _LONGEST)
-    return best_angle, best_vector.to(torch.complex128)
+    waves, vector, image = found[0], found[1], found[2]
+    outer = F.normalize(image, dim=0).conj()[:, None] * vector  # (O, I)
+    slope = outer.real[..., None] * waves.real - outer.imag[..., None] * waves.imag
+    return slope.view_as(kernel)
 
 
 def _thorough(kernel: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +130,7 @@ def _candidates(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
     total = channels * sizes[0] * sizes[1]
     start = torch.arange(total, dtype=torch.float64, device=kernel.device)
     start = (start.square() * 0.618).cos().to(kernel)  # of no symmetry
-    mirrored = kernel.transpose(0, 1).flip(2, 3)
+    mirrored = kernel.transpose(0, 1).flip(2, 3).contiguous()
 
     def apply(flat: Tensor) -> Tensor:
         image = flat.view(1, channels, *sizes)
