@@ -5,7 +5,7 @@ arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` li
 """
 
 from ._registry import Card, card, registry
-from .absolute import Abs
+from .absolute import Abs, BetaAbs, SoftHuber
 from .aoc_conv import (
     aoc_conv1d,
     aoc_conv2d,
@@ -40,6 +40,7 @@ from .frobenius_conv import (
     frobenius_conv3d,
 )
 from .groupsort import FullSort, GroupSort, MaxMin
+from .householder_activation import Householder, Householder2
 from .linear import (
     aol_linear,
     bjorck_linear,
@@ -58,6 +59,7 @@ from .linear import (
 )
 from .lires import lires_conv2d, lires_linear
 from .mixing import BlockDCT2d, SpatialShift2d
+from .n_activation import NActivation
 from .normalization import BatchCentering, BatchLipNorm, LayerCentering
 from .orthogonal_conv2d import (
     bro_conv2d,
@@ -84,6 +86,7 @@ from .potential import (
     sll_conv2d,
     sll_linear,
 )
+from .prelu import lprelu
 from .residual import ConvexResidual, Residual
 from .responses import RadialBand, RadialCurve
 from .rko_conv import (
@@ -97,6 +100,7 @@ from .rko_conv import (
 from .sandwich import SandwichConv2d, SandwichLinear, sandwich_conv2d, sandwich_linear
 from .scale import Scale
 from .sll_aoc import sll_aoc_conv2d
+from .spline import LinearSpline
 from .standardize import Standardize
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
@@ -112,6 +116,7 @@ __all__ = [
     "BandSplit",
     "BatchCentering",
     "BatchLipNorm",
+    "BetaAbs",
     "BlockDCT2d",
     "BlurPool2d",
     "Card",
@@ -122,10 +127,14 @@ __all__ = [
     "FourierConv2d",
     "FullSort",
     "GroupSort",
+    "Householder",
+    "Householder2",
     "L2NormPool2d",
     "L2SelfAttention",
     "LayerCentering",
+    "LinearSpline",
     "MaxMin",
+    "NActivation",
     "Parallel",
     "PotentialConv2d",
     "PotentialLinear",
@@ -135,6 +144,7 @@ __all__ = [
     "SandwichConv2d",
     "SandwichLinear",
     "Scale",
+    "SoftHuber",
     "SpatialShift2d",
     "Standardize",
     "StoredConv2d",
@@ -185,6 +195,7 @@ __all__ = [
     "lires_linear",
     "lot_conv2d",
     "low_rank_linear",
+    "lprelu",
     "max_pool2d",
     "names",
     "newton_schulz_linear",

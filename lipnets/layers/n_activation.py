@@ -1,0 +1,72 @@
+"""The N-activation: slopes 1, −1 and 1, with learned places where they change.
+
+References:
+    | 1-Lipschitz Neural Networks are more expressive with N-Activations (Prach & Lampert, 2023)
+    | https://arxiv.org/abs/2311.06103
+
+What differs: the two thresholds of a channel may come in any order, and start at −1 and 0, where the
+activation is the absolute value of what is above −1.
+"""
+
+__all__ = ["NActivation"]
+
+import torch
+from torch import Tensor, nn
+
+from ..bounds import Bound, Shape, rule
+from ._registry import Card, named
+
+
+@named(
+    "n_activation",
+    Card(
+        kind="activation",
+        guarantee="1-Lipschitz",
+        paper="Prach & Lampert, 2023",
+        url="https://arxiv.org/abs/2311.06103",
+        choose="Acts on each channel alone, and reaches functions that MaxMin and Abs cannot.",
+        arguments={"channels": 4},
+        shape=(4, 3),
+    ),
+)
+class NActivation(nn.Module):
+    """Computes x − 2 clamp(x, a, b) in each channel, a ≤ b its two thresholds in order.
+
+    Arguments:
+        channels: The number C of channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"'channels' should be at least 1, got {channels}.")
+        self.thresholds = nn.Parameter(torch.empty(2, channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.thresholds, -1.0)
+        nn.init.zeros_(self.thresholds[1])
+
+    def extra_repr(self) -> str:
+        return f"channels={self.thresholds.shape[1]}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
+        if x.ndim < 2 or x.shape[1] != self.thresholds.shape[1]:
+            raise ValueError(
+                f"The number of channels should be {self.thresholds.shape[1]}, got a tensor of shape "
+                f"{tuple(x.shape)}, with channels in dimension 1."
+            )
+        first, second = self.thresholds.to(x.dtype).view(2, -1, *[1] * (x.ndim - 2))
+        inside = torch.clamp(x, first.minimum(second), first.maximum(second))
+        return torch.sub(x, inside, alpha=2)
+
+
+@rule(NActivation)
+def _n_activation(module: NActivation, shape: Shape) -> Bound:
+    """Continuous and piecewise linear: x ↦ clamp(x, a, b) has slopes 0, 1, 0, hence 1, −1 and 1."""
+    return Bound(1.0, "NActivation: slopes 1 and −1")
