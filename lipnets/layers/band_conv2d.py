@@ -23,7 +23,7 @@ from torch import nn
 
 from ._registry import Card, add, registry
 from .filtered_conv2d import FilteredConv2d
-from .responses import RadialBand, RadialCurve
+from .responses import RadialBand, RadialCurve, partition
 
 Pair = int | tuple[int, int]
 
@@ -163,17 +163,7 @@ def octave_conv2d(
         ValueError: If bands and budgets do not match, or the convolution does not keep the size.
     """
     given = locals()
-    if len(budgets) != len(edges) + 1 or not edges or not rolloff / 2 < edges[0]:
-        raise ValueError(
-            "'edges' should be one fewer than 'budgets', at least one, the first above "
-            f"rolloff / 2, got {tuple(edges)}, {tuple(budgets)} and {rolloff}."
-        )
-    lows = [0.0, *(edge - rolloff / 2 for edge in edges)]
-    highs = [*(edge + rolloff / 2 for edge in edges), 1.0]
-    bands = [
-        RadialBand(low, high, rolloff, gain)
-        for low, high, gain in zip(lows, highs, budgets, strict=True)
-    ]
+    bands = partition(edges, budgets, rolloff)
     convs = [_conv(conv, {**given, "bias": bias and not i}) for i in range(len(bands))]
     return FilteredConv2d(convs, bands)
 

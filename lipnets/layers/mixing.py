@@ -151,9 +151,16 @@ class BlockDCT2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C r², H / r, W / r)
         r = self.downscale_factor
+        rows, columns = x.shape[-2] // r, x.shape[-1] // r
+        if (rows * r, columns * r) != x.shape[-2:]:
+            raise ValueError(
+                f"The sides of images should be multiples of {r}, got {tuple(x.shape[-2:])}."
+            )
         basis = torch.tensor(self.basis(), dtype=x.dtype, device=x.device)
-        phases = F.pixel_unshuffle(x, r).unflatten(1, (-1, r * r))
-        return torch.einsum("kp,bcphw->bckhw", torch.kron(basis, basis), phases).flatten(1, 2)
+        waves = torch.kron(basis, basis).view(r * r, 1, r, r)
+        return F.conv2d(x.reshape(-1, 1, *x.shape[-2:]), waves, stride=r).view(
+            len(x), -1, rows, columns
+        )
 
 
 @rule(BlockDCT2d)

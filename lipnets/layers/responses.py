@@ -3,7 +3,7 @@
 A frequency is a pair of numbers in cycles per pixel, each in [−½, ½); its radius is at most √½.
 """
 
-__all__ = ["RadialBand", "RadialCurve"]
+__all__ = ["RadialBand", "RadialCurve", "partition"]
 
 import math
 from collections.abc import Sequence
@@ -132,3 +132,29 @@ class RadialCurve(nn.Module):
         start, stop = places[above - 1], places[above]
         share = ((radius - start) / (stop - start)).clamp(0, 1)
         return values[above - 1] * (1 - share) + values[above] * share
+
+
+def partition(edges: Sequence[float], gains: Sequence[float], rolloff: float) -> list[RadialBand]:
+    """Bands whose factors sum to 1 at all frequencies, but for a gain of each.
+
+    Arguments:
+        edges: The radii between bands, in cycles per pixel, increasing, more than `rolloff` apart.
+        gains: What each band is multiplied by, one more than there are edges.
+        rolloff: The width of the overlap of neighbours, around the edges; 0 for disjoint bands.
+
+    Raises:
+        ValueError: If edges and gains do not match, or bands are too narrow.
+    """
+    if len(gains) != len(edges) + 1 or not edges or not 0 <= rolloff / 2 < edges[0]:
+        raise ValueError(
+            "There should be at least one edge, the first above rolloff / 2, and one band more than "
+            f"edges, got edges {tuple(edges)}, {len(gains)} bands and rolloff {rolloff}."
+        )
+    if edges[-1] + rolloff / 2 >= _LARGEST:
+        raise ValueError(f"'edges' should end below √½ − rolloff / 2, got {tuple(edges)}.")
+    lows = [0.0, *(edge - rolloff / 2 for edge in edges)]
+    highs = [*(edge + rolloff / 2 for edge in edges), 1.0]
+    return [
+        RadialBand(low, high, rolloff, gain)
+        for low, high, gain in zip(lows, highs, gains, strict=True)
+    ]

@@ -121,6 +121,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "GroupSort, all": (lambda: layers.GroupSort(8), (8,), 1.0),
     "MaxMin": (layers.MaxMin, (6, 2, 2), 1.0),
     "Abs": (layers.Abs, (6,), 1.0),
+    "BandSplit": (lambda: layers.BandSplit([Scale(0.5), Scale(1.5)], (0.2,)), (2, 6, 6), 1.0),
     "StoredFilter2d": (lambda: layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, high=0.3).materialize((2, 6, 6)), (2, 6, 6), 1.0),
 }  # fmt: skip
 
