@@ -83,6 +83,9 @@ def ours(name: str, shape: Shape) -> nn.Module:
     for key in ("in_channels", "out_channels", "in_features", "out_features", "channels"):
         if key in given:
             given[key] = channels
+    if "kernel_size" in given:
+        given |= {"kernel_size": 3, "padding": 1}
+        given.pop("stride", None)
     if "num_features" in given:
         given["num_features"] = channels
     if name == "groupsort":
