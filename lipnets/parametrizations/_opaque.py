@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 Forward = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
 Backward = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -62,8 +63,8 @@ class _Map(Function):
         ctx.save_for_backward(*output[1:])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = ctx.saved_tensors
         if not saved:
             return torch.full_like(grads[0], torch.nan), None

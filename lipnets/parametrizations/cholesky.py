@@ -24,7 +24,6 @@ from ._precision import full_precision, unit_scale
 from ._triangular import frame_gradient
 
 _PASSES = 5
-_SHIFTS = 8
 _NEAR = 0.25  # times the root of ε: errors of WᵀW below which the correction of first order serves
 
 
@@ -67,13 +66,12 @@ def _factor(product: Tensor) -> Tensor:
     """R with RᵀR = G + δI, for the smallest δ tried for which there is one."""
     eps, tiny = torch.finfo(product.dtype).eps, torch.finfo(product.dtype).tiny
     shift = 4 * eps * float(product.diagonal().mean()) + tiny
-    for _ in range(_SHIFTS):
+    while True:
         product.diagonal().add_(shift)
         factor, info = torch.linalg.cholesky_ex(product, upper=True)
         if not info:
-            break
+            return factor
         shift *= 16
-    return factor
 
 
 _orthonormal = opaque("cholesky", _forward, frame_gradient)

@@ -39,7 +39,8 @@ class LowRank(geotorch.LowRank):
                 f"features, got {rank}."
             )
         with torch.device("cpu"):
-            super().__init__(tuple(weight.shape), rank, triv=exponential)
+            # Geotorch takes maps beside names, whatever its default makes of its type.
+            super().__init__(tuple(weight.shape), rank, triv=exponential)  # pyright: ignore
         self.to(device=weight.device, dtype=weight.dtype)
 
     @full_precision

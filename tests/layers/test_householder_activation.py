@@ -1,0 +1,58 @@
+"""Householder activations, against reflections by explicit matrices."""
+
+import math
+
+import pytest
+import torch
+
+from lipnets.layers import Householder, Householder2, MaxMin
+
+
+def reflected(z: torch.Tensor, angle: float) -> torch.Tensor:
+    v = torch.tensor([math.sin(angle / 2), -math.cos(angle / 2)])
+    return z if z @ v >= 0 else (torch.eye(2) - 2 * torch.outer(v, v)) @ z
+
+
+def test_pairs_are_reflected_on_one_side_of_a_line() -> None:
+    module, x = Householder(6), torch.randn(5, 6)
+    torch.nn.init.uniform_(module.angles, -7, 7)
+    for example, out in zip(x, module(x), strict=True):
+        for k, angle in enumerate(module.angles[0].tolist()):
+            pair = slice(2 * k, 2 * k + 2)
+            torch.testing.assert_close(out[pair], reflected(example[pair], angle))
+
+
+def test_order_2_is_one_reflection_after_another() -> None:
+    module, x = Householder2(2), torch.randn(9, 2)
+    torch.nn.init.uniform_(module.angles, -7, 7)
+    first, second = module.angles[:, 0].tolist()
+    expected = torch.stack([reflected(reflected(z, first), second) for z in x])
+    torch.testing.assert_close(module(x), expected)
+
+
+@pytest.mark.parametrize("build", [Householder, Householder2])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 2), (3, 4, 2, 2)])
+def test_both_start_as_maxmin(build, shape) -> None:
+    x = torch.randn(shape)
+    torch.testing.assert_close(build(4)(x), MaxMin()(x))
+
+
+@pytest.mark.parametrize("build", [Householder, Householder2])
+def test_gradients_keep_their_norm_and_angles_get_some(build) -> None:
+    module, x, grad = build(4), torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    torch.nn.init.uniform_(module.angles, 0, math.pi)
+    module(x).backward(grad)
+    assert x.grad.norm().item() == pytest.approx(grad.norm().item())
+    assert module.angles.grad.any()
+    assert torch.autograd.gradcheck(module, torch.randn(3, 4, requires_grad=True))
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_channels_without_a_partner_are_refused(channels) -> None:
+    with pytest.raises(ValueError, match="even number"):
+        Householder(channels)
+
+
+def test_other_numbers_of_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="should be 4"):
+        Householder(4)(torch.zeros(1, 8))
