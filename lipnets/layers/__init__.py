@@ -4,6 +4,7 @@ By name: `lipnets.layers.build("aol_conv2d", in_channels=8, out_channels=8, kern
 arguments of the layer of torch.nn that it replaces; `lipnets.layers.names()` lists them.
 """
 
+from . import conv2d as _conv2d
 from ._registry import Card, card, registry
 from .absolute import Abs, BetaAbs, SoftHuber
 from .aoc_conv import (
@@ -30,7 +31,6 @@ from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
 from .band_split import BandSplit
 from .blur_pool2d import BlurPool2d, antialiased_conv2d, blur_pool2d
 from .concat import Concat, ConcatResidual
-from .conv2d import spectral_conv2d
 from .filtered_conv2d import FilteredConv2d
 from .fourier_conv2d import FourierConv2d
 from .frequency import band_gains, frequency_gains
@@ -101,6 +101,7 @@ from .sandwich import SandwichConv2d, SandwichLinear, sandwich_conv2d, sandwich_
 from .scale import Scale
 from .sll_aoc import sll_aoc_conv2d
 from .spline import LinearSpline
+from .spectral_conv import spectral_conv1d, spectral_conv2d, spectral_conv3d
 from .standardize import Standardize
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
@@ -216,7 +217,9 @@ __all__ = [
     "sll_conv2d",
     "sll_linear",
     "soc_conv2d",
+    "spectral_conv1d",
     "spectral_conv2d",
+    "spectral_conv3d",
     "spectral_linear",
     "svcm_conv2d",
     "token_mixer",

@@ -21,6 +21,7 @@ from .potential import CPL, SLL, Sandwich
 from .qr import QR
 from .rko import RKO
 from .spectral import Spectral
+from .spectral_conv import SpectralConv
 from .spectral_matrix import SpectralMatrix
 from .stiefel import Stiefel
 from .unit_norm import UnitNorm
@@ -46,6 +47,7 @@ __all__ = [
     "NewtonSchulz",
     "Sandwich",
     "Spectral",
+    "SpectralConv",
     "SpectralMatrix",
     "Stiefel",
     "UnitNorm",

@@ -13,18 +13,18 @@ _CORRECTIONS = 3
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """Computes WᵀW, with the blocks below the diagonal copied from those above it.
+    """Computes WᵀW, of large matrices with the blocks below the diagonal copied from those above.
 
     Arguments:
         matrix: The matrix W, with shape (M, N).
 
     Returns:
-        A matrix that is symmetric to the bit, with shape (N, N): two thirds of the time of a product.
+        A matrix that is symmetric but for rounding within blocks, with shape (N, N), in two thirds
+        of the time of a product.
     """
     columns = matrix.shape[1]
     if columns < 2 * _BLOCK or columns % _BLOCK:
-        product = matrix.mT @ matrix
-        return product.triu() + product.triu(1).mT
+        return matrix.mT @ matrix
     out = matrix.new_empty(columns, columns)
     for start in range(0, columns, _BLOCK):
         stop = start + _BLOCK
