@@ -15,6 +15,7 @@ __all__ = [
     "apply_to_spectrum",
     "from_spectrum",
     "half_plane",
+    "multiplicities",
     "spatial_size",
     "to_spectrum",
     "waves",
@@ -95,7 +96,7 @@ def to_spectrum(x: Tensor, period: Size) -> Tensor:
 def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
     """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
     if period[0] * period[1] <= _DENSE:
-        scales = _multiplicities(period).div(period[0] * period[1])[:, None]
+        scales = multiplicities(period).div(period[0] * period[1])[:, None]
         cosines, sines = scales * waves(period, range(size[0]), range(size[1]))
         matrix = torch.cat([cosines, -sines]).to(spectrum.device, spectrum.real.dtype)
         flat = _Synthesis.apply(spectrum.flatten(1), matrix)
@@ -167,7 +168,7 @@ def _kept(period: Size) -> Tensor:
     return torch.from_numpy(rows * (period[1] // 2 + 1) + columns)
 
 
-def _multiplicities(period: Size) -> Tensor:
+def multiplicities(period: Size) -> Tensor:
     """2 for frequencies that stand for a pair, 1 for those that are their own opposites."""
     return torch.from_numpy(2 - _alone(period).astype(np.float64))
 

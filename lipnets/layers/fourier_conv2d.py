@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..bounds import Shape
 from ..parametrizations._precision import full_precision
 from ..parametrizations.symbol_cayley import SymbolCayley
-from ._fourier import half_plane, spatial_size
+from ._fourier import half_plane, multiplicities, spatial_size
 from ._registry import Card, named
 from .symbol_conv2d import Geometry, StoredConv2d, certify_symbols, eager
 
@@ -132,10 +132,15 @@ class FourierConv2d(nn.Module):
             ValueError: If the size is not that of the layer.
         """
         self._refuse(size)
-        raw = torch.view_as_complex(self.weight.double())
+        raw = self._raw(self.weight.double())
         single = self.weight.dtype != torch.float64
         scaled = self._gains(raw)[:, None, None] * self.constraint(raw)
         return scaled.to(torch.complex64 if single else torch.complex128)
+
+    def _raw(self, weight: Tensor) -> Tensor:
+        """Raw matrices, real at the frequencies that are their own opposites."""
+        imaginary = multiplicities(self.size).to(weight) - 1
+        return torch.complex(weight[..., 0], weight[..., 1] * imaginary[:, None, None])
 
     def _refuse(self, size: Size) -> None:
         if size != self.size:
@@ -153,7 +158,7 @@ class FourierConv2d(nn.Module):
         self._refuse(spatial_size(x))
         if self.training:
             wide = torch.promote_types(self.weight.dtype, torch.float32)
-            raw = torch.view_as_complex(self.weight.to(wide))
+            raw = self._raw(self.weight.to(wide))
             gains = self._gains(raw)[:, None, None]
             out = self.geometry.convolve(x, lambda z: gains * self.constraint.act(raw, z))
         else:

@@ -19,8 +19,7 @@ from ._factor import solve_positive
 from ._precision import full_precision, unit_scale
 from .symbol_map import SymbolMap
 
-_ROUGH = 1e-5  # of the trace of V*V, in float32
-_FINE = 1e-13
+_RIDGE = 64  # units of rounding of the trace of V*V
 
 
 class SymbolReflection(SymbolMap):
@@ -38,14 +37,14 @@ class SymbolReflection(SymbolMap):
     def forward(self, symbols: Tensor) -> Tensor:  # (P, N, R) -> (P, O, I)
         frame = symbols
         for _ in range(2):  # the second time, what is singular has become small
-            factor = torch.linalg.cholesky(_gram(frame, _FINE))
+            factor = torch.linalg.cholesky(_gram(frame))
             frame = torch.linalg.solve_triangular(factor, frame.mH, upper=False).mH
         identity = torch.eye(self.rows, self.columns, dtype=frame.dtype, device=frame.device)
         return identity - 2 * frame[:, : self.rows] @ frame[:, : self.columns].mH
 
     def act(self, symbols: Tensor, spectrum: Tensor) -> Tensor:
         inside = symbols[:, : self.columns].mH @ spectrum.mT  # (P, R, B)
-        solved = solve_positive(_gram(symbols, _ROUGH), inside)
+        solved = solve_positive(_gram(symbols), inside)
         out = -2 * (symbols[:, : self.rows] @ solved).mT
         shared = min(self.rows, self.columns)
         kept = torch.nn.functional.pad(spectrum[..., :shared], (0, self.rows - shared))
@@ -69,10 +68,10 @@ class Reflection(nn.Module):
         return self.map(unit_scale(weight.double())[None])[0].to(weight.dtype)
 
 
-def _gram(frame: Tensor, small: float) -> Tensor:
+def _gram(frame: Tensor) -> Tensor:
     """V*V + εI, with ε a small part of its trace: positive definite for every V."""
     gram = frame.mH @ frame
-    trace = gram.detach().diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)[..., None, None]
+    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)[..., None, None]
     trace = torch.where(trace > 0, trace, torch.ones_like(trace))
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return gram + small * trace * identity
+    return gram + _RIDGE * torch.finfo(gram.dtype).eps * trace * identity
