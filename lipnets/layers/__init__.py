@@ -31,6 +31,7 @@ from .band_conv2d import band_conv2d, octave_conv2d, radial_conv2d
 from .band_split import BandSplit
 from .blur_pool2d import BlurPool2d, antialiased_conv2d, blur_pool2d
 from .concat import Concat, ConcatResidual
+from .explicit_conv2d import ExplicitConv2d
 from .filtered_conv2d import FilteredConv2d
 from .fourier_conv2d import FourierConv2d
 from .frequency import band_gains, frequency_gains
@@ -100,8 +101,8 @@ from .rko_conv import (
 from .sandwich import SandwichConv2d, SandwichLinear, sandwich_conv2d, sandwich_linear
 from .scale import Scale
 from .sll_aoc import sll_aoc_conv2d
-from .spline import LinearSpline
 from .spectral_conv import spectral_conv1d, spectral_conv2d, spectral_conv3d
+from .spline import LinearSpline
 from .standardize import Standardize
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
@@ -124,6 +125,7 @@ __all__ = [
     "Concat",
     "ConcatResidual",
     "ConvexResidual",
+    "ExplicitConv2d",
     "FilteredConv2d",
     "FourierConv2d",
     "FullSort",
