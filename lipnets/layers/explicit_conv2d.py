@@ -76,7 +76,9 @@ class ExplicitConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        if isinstance(kernel_size, int):
+            kernel_size = (kernel_size, kernel_size)
+        self.kernel_size: Size = (kernel_size[0], kernel_size[1])
         if any(k % 2 == 0 for k in self.kernel_size):
             raise ValueError(f"'kernel_size' should be odd, got {self.kernel_size}.")
         pads = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel_size]

@@ -19,11 +19,17 @@ from .low_rank import FixedRank, LowRank
 from .newton_schulz import NewtonSchulz
 from .potential import CPL, SLL, Sandwich
 from .qr import QR
+from .reflection import Reflection, SymbolReflection
 from .rko import RKO
 from .spectral import Spectral
 from .spectral_conv import SpectralConv
 from .spectral_matrix import SpectralMatrix
 from .stiefel import Stiefel
+from .symbol_cayley import SymbolCayley
+from .symbol_clip import SymbolClip
+from .symbol_exponential import SymbolExponential
+from .symbol_map import SymbolMap
+from .symbol_polar import SymbolPolar
 from .unit_norm import UnitNorm
 
 __all__ = [
@@ -45,10 +51,17 @@ __all__ = [
     "LiRes",
     "LowRank",
     "NewtonSchulz",
+    "Reflection",
     "Sandwich",
     "Spectral",
     "SpectralConv",
     "SpectralMatrix",
     "Stiefel",
+    "SymbolCayley",
+    "SymbolClip",
+    "SymbolExponential",
+    "SymbolMap",
+    "SymbolPolar",
+    "SymbolReflection",
     "UnitNorm",
 ]
