@@ -4,7 +4,7 @@ __all__ = ["check_slopes", "has_unit_slopes", "refuse_slopes"]
 
 from torch import nn
 
-from ..bounds import NotCertifiedError, Shape, lipschitz
+from ..bounds import NotCertifiedError, lipschitz
 
 _ALWAYS = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Sigmoid),
@@ -41,12 +41,12 @@ def check_slopes(activation: nn.Module) -> nn.Module:
     return activation
 
 
-def refuse_slopes(activation: nn.Module, shape: Shape) -> None:
+def refuse_slopes(activation: nn.Module) -> None:
     """Refuses to certify a block around an activation that has not, or no longer, such slopes.
 
     Raises:
         NotCertifiedError: If so, or if the activation is hooked, patched or in training mode.
     """
-    lipschitz(activation, shape)
     if not has_unit_slopes(activation):
         raise NotCertifiedError(f"{activation} is not known to have slopes in [0, 1].")
+    lipschitz(activation, ())  # of no shape: it acts on each entry alone

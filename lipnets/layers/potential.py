@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ..bounds import Bound, Shape, lipschitz, output_shape, rule
+from ..bounds import Bound, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import CPL, SLL
 from ._convolution import refuse_padding, start_orthogonal
@@ -183,7 +183,7 @@ def _potential(module: PotentialLinear | PotentialConv2d, shape: Shape) -> Bound
     `inner` checks.
     """
     inner = lipschitz(module.inner, shape)
-    refuse_slopes(module.activation, output_shape(module.inner, shape))
+    refuse_slopes(module.activation)
     square = Fraction(inner.value) ** 2
     value = max(1.0, mul_up(max(square - 1, Fraction(0))))
     return Bound(value, "Potential: max(1, ‖W‖² − 1)", (inner,))

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ..bounds import Bound, Shape, lipschitz, output_shape, rule
+from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import SLL, Sandwich
 from ._convolution import refuse_padding, start_orthogonal
@@ -145,13 +145,19 @@ def _sandwich(module: SandwichLinear | SandwichConv2d, shape: Shape) -> Bound:
     side by side is the sum of one of each, and the outer map is the adjoint of the first: see
     `potential.adjoint`.
     """
-    if isinstance(module, SandwichConv2d):
-        joint = (module.out_channels + module.in_channels, *shape[1:])
-    else:
-        joint = (*shape[:-1], module.out_features + module.in_features)
-    output_shape(module, shape)  # refuses examples that the module does not take
-    inner = lipschitz(module.inner, joint)
-    refuse_slopes(module.activation, output_shape(module.inner, joint))
+    axis, taken, outs = (
+        (0, module.in_channels, module.out_channels)
+        if isinstance(module, SandwichConv2d)
+        else (-1, module.in_features, module.out_features)
+    )
+    if not shape or shape[axis] != taken:
+        raise NotCertifiedError(
+            f"A sandwich of {taken} inputs does not take examples of shape {tuple(shape)}."
+        )
+    joint = list(shape)
+    joint[axis] += outs
+    inner = lipschitz(module.inner, tuple(joint))
+    refuse_slopes(module.activation)
     value = mul_up(Fraction(inner.value) ** 2, Fraction(1, 2))
     return Bound(value, "Sandwich: ‖[A, B]‖² / 2", (inner,))
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ._peak import inverse, peak_norm
 from ._precision import full_precision, unit_scale
-from .spectral import Spectral
+from .spectral_conv import SpectralConv
+from .spectral_matrix import SpectralMatrix
 
 
 class LiRes(nn.Module):
@@ -27,7 +28,8 @@ class LiRes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spectral = Spectral()
+        self.spectral = SpectralMatrix()
+        self.spectral_conv = SpectralConv()
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:
@@ -36,5 +38,7 @@ class LiRes(nn.Module):
         total[(..., *center)].diagonal().add_(1)
         if weight.ndim == 2:
             return self.spectral(total)
+        if not self.training:
+            return self.spectral_conv(total)
         total = unit_scale(total)
-        return total * inverse(peak_norm(total, thorough=not self.training))
+        return total * inverse(peak_norm(total))

@@ -28,7 +28,8 @@ from ._peak import inverse, peak_norm
 from ._precision import full_precision, unit_scale
 from .aol import AOL
 from .cayley import cayley
-from .spectral import Spectral
+from .spectral_conv import SpectralConv
+from .spectral_matrix import SpectralMatrix
 
 # Below √2 by more than what rounding to float32 adds to the norm, and proofs to that.
 _ROOT_2 = math.sqrt(2.0) * (1 - 2.0**-18)
@@ -45,14 +46,17 @@ class CPL(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spectral = Spectral()
+        self.spectral = SpectralMatrix()
+        self.spectral_conv = SpectralConv()
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 2:
             return _ROOT_2 * self.spectral(weight)
+        if not self.training:
+            return _ROOT_2 * self.spectral_conv(weight)
         weight = unit_scale(weight)
-        return weight * (_ROOT_2 * inverse(peak_norm(weight, thorough=not self.training)))
+        return weight * (_ROOT_2 * inverse(peak_norm(weight)))
 
 
 class SLL(nn.Module):

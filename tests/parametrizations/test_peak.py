@@ -29,24 +29,27 @@ def largest(kernel: Tensor) -> float:
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (1, 3), (3, 2)])
 @pytest.mark.parametrize("channels", [(1, 1), (3, 3), (2, 5), (5, 2), (8, 8)])
 @pytest.mark.parametrize("kind", ["random", "near the identity", "low-pass", "rank one"])
-def test_the_peak_is_above_all_frequencies_of_a_grid(kind, channels, size) -> None:
+def test_the_estimate_is_the_largest_norm_of_a_grid_up_to_some_percent(
+    kind, channels, size
+) -> None:
     for _ in range(2):
         weight = kernel(kind, channels, size)
         top = largest(weight)
-        assert top * (1 - 1e-9) <= peak_norm(weight, thorough=True).item() <= top * (1 + 3e-3)
-        assert 0.95 * top <= peak_norm(weight, thorough=False).item() <= top * (1 + 3e-3)
+        assert 0.95 * top <= peak_norm(weight).item() <= top * (1 + 3e-3)
 
 
-@pytest.mark.parametrize("thorough", [True, False])
-def test_zeros_have_the_norm_zero_and_a_finite_gradient(thorough) -> None:
+def test_zeros_have_the_norm_zero_and_a_finite_gradient() -> None:
     weight = torch.zeros(3, 3, 3, 3, requires_grad=True)
-    norm = peak_norm(weight, thorough=thorough)
+    norm = peak_norm(weight)
     norm.backward()
     assert norm == 0
     assert weight.grad.isfinite().all()
 
 
-def test_the_search_is_repeatable_and_differentiable() -> None:
-    weight = torch.randn(4, 4, 3, 3, requires_grad=True)
-    assert torch.equal(peak_norm(weight, thorough=False), peak_norm(weight, thorough=False))
-    assert torch.autograd.gradcheck(lambda w: peak_norm(w, thorough=True), weight, fast_mode=True)
+def test_it_is_repeatable_and_its_derivative_is_that_of_the_norm_at_a_peak() -> None:
+    weight = torch.randn(4, 4, 1, 1, requires_grad=True)  # one frequency: no search to miss it
+    assert torch.equal(peak_norm(weight), peak_norm(weight))
+    (slope,) = torch.autograd.grad(peak_norm(weight), weight)
+    left, _, right = torch.linalg.svd(weight[..., 0, 0])
+    expected = left[:, :1] @ right[:1]
+    torch.testing.assert_close(slope[..., 0, 0], expected, rtol=1e-6, atol=1e-6)
