@@ -229,17 +229,22 @@ class _Sort(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         _, ctx.size, ctx.dim, ctx.saves = inputs
+        ctx.set_materialize_grads(False)  # else backward fills zeros for the masks
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(output[1])
         ctx.save_for_forward(output[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        grad = _Swap.apply(grads[0], ctx.saved_tensors[0], ctx.size, ctx.dim, True)
+        grad = grads[0]
+        if grad is not None:
+            grad = _Swap.apply(grad, ctx.saved_tensors[0], ctx.size, ctx.dim, True)
         return grad, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
+        if tangents[0] is None:
+            return None, None
         if not ctx.saves:
             raise RuntimeError("Forward derivatives of sorting need gradients enabled.")
         kept = ctx.saved_tensors[0]

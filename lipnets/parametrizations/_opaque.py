@@ -61,11 +61,14 @@ class _Map(Function):
         ctx.name = inputs[1]
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*output[1:])
+        ctx.set_materialize_grads(False)  # else backward fills zeros for all that is saved
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = ctx.saved_tensors
+        if grads[0] is None:
+            return None, None
         if not saved:
             return torch.full_like(grads[0], torch.nan), None
         return _MAPS[ctx.name][1](saved, grads[0]), None

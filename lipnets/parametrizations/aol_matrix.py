@@ -48,7 +48,7 @@ def _forward(weight: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
 def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     """With C the gradient of V and tᵢ = −½ sᵢ^{-3/2} Σₒ Cₒᵢ Wₒᵢ: CD + WM, Mᵢⱼ = sign(Gᵢⱼ) (tᵢ + tⱼ)."""
     scaled, signs, scale, sums, largest = saved
-    tilt = -0.5 * scale**3 * torch.einsum("oi,oi->i", grad, scaled)
+    tilt = -0.5 * scale**3 * (grad * scaled).sum(dim=0)
     tilt = torch.where(sums > _SMALLEST, tilt, torch.zeros_like(tilt))
     pairs = (tilt[:, None] + tilt).mul_(signs)
     return torch.mm(scaled, pairs).addcmul_(grad, scale.expand_as(grad)).div_(largest)
