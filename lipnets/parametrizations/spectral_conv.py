@@ -83,16 +83,19 @@ def _slope(kernels: Tensor, strides: Sequence[int]) -> Tensor:
     waves = symbol.waves(angles)  # (G, 1, P)
     left = F.normalize(symbol.times(waves, right), dim=-1)
     if symbol.transposed:
-        left, right = right.conj(), left.conj()
+        left, right = right.conj_physical(), left.conj_physical()
     right = right.unflatten(-1, (kernels.shape[2], -1))  # (G, 1, I, A)
     index = torch.tensor(phases, device=kernels.device)  # (K, 2): of taps and of phases
-    outer = left[:, 0, :, None, None].conj() * right[:, 0, None][..., index[:, 1]]
+    outer = left[:, 0, :, None, None].conj_physical() * right[:, 0, None][..., index[:, 1]]
     return (outer * waves[:, 0, None, None, index[:, 0]]).real.to(kernels.dtype).view_as(kernels)
 
 
 @torch.library.custom_op("lipnets::spectral_slope", mutates_args=())
 def _opaque_slope(kernels: Tensor, strides: list[int]) -> Tensor:
-    """What the compiler sees of `_slope`: it would unroll the search."""
+    """What the compiler sees of `_slope`: it would unroll the search.
+
+    In there conjugates have to be physical: torch ignores the bit of lazy ones below autograd.
+    """
     return _slope(kernels, strides).contiguous()
 
 
@@ -182,7 +185,7 @@ def _climb(symbol: "_Symbol", angles: Tensor, start: Tensor) -> tuple[Tensor, Te
 def _with(basis: Tensor, vector: Tensor) -> Tensor:
     """An orthonormal basis (G, N, I, M) and one more vector, of zeros if it is in its span."""
     for _ in range(2):
-        inside = basis.mH @ vector[..., None]
+        inside = basis.mT.conj_physical() @ vector[..., None]
         vector = vector - (basis @ inside)[..., 0]
         size = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
         outside = size > 1e-4
@@ -212,15 +215,15 @@ def _newton(coefficients: Tensor, lags: Tensor, angles: Tensor) -> tuple[Tensor,
         wave = waves(angles)[:, :, None]
         first = sums(1j * wave * lags.mT)  # (G, N, D, M, M)
         second = sums((wave * lags.mT)[..., None, :] * -lags.mT)  # (G, N, D, D, M, M)
-        top, conjugate = vectors[..., -1], vectors[..., -1].conj()
+        top, conjugate = vectors[..., -1], vectors[..., -1].conj_physical()
         pulled = torch.einsum("gnkab,gnb->gnka", first, top)
         gradient = torch.einsum("gna,gnka->gnk", conjugate, pulled).real
-        others = (pulled @ vectors.conj())[..., :-1]  # (G, N, D, M − 1)
+        others = (pulled @ vectors.conj_physical())[..., :-1]  # (G, N, D, M − 1)
         gaps = values[..., -1:] - values[..., :-1]
         smallest = 1e-12 * values[..., -1:] + torch.finfo(values.dtype).tiny
         gaps = torch.maximum(gaps, smallest)[..., None, :]
         hessian = torch.einsum("gna,gnklab,gnb->gnkl", conjugate, second, top)
-        hessian = hessian + 2 * (others.conj() / gaps) @ others.mT
+        hessian = hessian + 2 * (others.conj_physical() / gaps) @ others.mT
         curvatures, axes = torch.linalg.eigh(hessian.real)
         along = (gradient[..., None, :] @ axes)[..., 0, :]
         steps = torch.where(curvatures < 0, -along / curvatures, longest * along.sign())
@@ -293,7 +296,7 @@ class _Symbol:
 
     def pulled(self, weights: Tensor) -> Tensor:  # (G, N, P, O) -> (G, N, I): Σ_t K_tᵀ w_t
         flat = self.taps.flatten(1, 2)
-        real = torch.view_as_real(weights.flatten(2).resolve_conj()).permute(0, 1, 3, 2)
+        real = torch.view_as_real(weights.flatten(2)).permute(0, 1, 3, 2)
         found = real.flatten(1, 2) @ flat  # (G, 2 N, I)
         return torch.view_as_complex(found.unflatten(1, (-1, 2)).permute(0, 1, 3, 2).contiguous())
 
@@ -309,7 +312,9 @@ class _Symbol:
         groups, count, _, size = basis.shape
         images = self.images(basis.mT.flatten(1, 2))  # (G, N M, P, O)
         images = images.unflatten(1, (count, size)).movedim(3, 2).flatten(2, 3)  # (G, N, P M, O)
-        products = (images.conj() @ images.mT).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        products = (
+            (images.conj_physical() @ images.mT).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        )
         products = products.permute(0, 1, 2, 4, 3, 5).flatten(2, 3)  # (G, N, P P, M, M)
         shifts = [
             tuple(b - a for a, b in zip(one, two, strict=True))
@@ -332,14 +337,14 @@ class _Symbol:
             basis[:, :, i] = vector
             images[:, :, i] = image = self.times(waves, vector)
             if i + 1 < count:
-                vector = self.pulled(waves[..., None].conj() * image[:, :, None])
+                vector = self.pulled(waves[..., None].conj_physical() * image[:, :, None])
                 scale = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
                 known = basis[:, :, : i + 1]
                 for _ in range(2):
-                    inside = vector[:, :, None] @ known.mH
+                    inside = vector[:, :, None] @ known.mT.conj_physical()
                     vector = vector - (inside @ known)[:, :, 0]
                 norm = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
                 ended = norm <= smallest * scale  # what is left of it is rounding
                 vector = torch.where(ended, 0, vector / torch.where(ended, 1, norm))
-        values, small = torch.linalg.eigh(images.conj() @ images.mT)
+        values, small = torch.linalg.eigh(images.conj_physical() @ images.mT)
         return values, basis.mT @ small
