@@ -1,6 +1,6 @@
 """Systems of equations in batches of matrices, with the factorization kept for the backward pass."""
 
-__all__ = ["resolvents", "solve", "solve_positive"]
+__all__ = ["resolvents", "solve"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,32 +10,24 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# On CPUs, batched LU factorizations of MKL hang for more than 150 columns and two threads.
-_BATCHED = 128
+_SMALL = 128  # columns up to which matrices are inverted
+_LEAF = 16  # columns of blocks that LAPACK inverts
 
 
 def solve(matrices: Tensor, right: Tensor) -> Tensor:
-    """X with AX = B, by LU factorization, for batches of matrices.
+    """X with AX = B, for batches of matrices A with A + A* > 0.
 
     Arguments:
         matrices: The matrices A, real or complex, with shape (P, N, N).
         right: The right-hand sides B, with shape (P, N, K).
     """
-    return _Solve.apply(matrices, right, False)[0]  # pyright: ignore[reportIndexIssue]
-
-
-def solve_positive(matrices: Tensor, right: Tensor) -> Tensor:
-    """X with AX = B for Hermitian positive definite A, by Cholesky factorization.
-
-    Only the lower triangle of A is read; derivatives are those along Hermitian matrices.
-    """
-    return _Solve.apply(matrices, right, True)[0]  # pyright: ignore[reportIndexIssue]
+    return _Solve.apply(matrices, right)[0]  # pyright: ignore[reportIndexIssue]
 
 
 def resolvents(
     matrices: Tensor, right: Tensor, shifts: Sequence[float], weights: Sequence[float]
 ) -> Tensor:
-    """Σⱼ wⱼ (A + cⱼI)⁻¹ B for Hermitian A, by LU factorization: a function of A applied to B.
+    """Σⱼ wⱼ (A + cⱼI)⁻¹ B for Hermitian A + cⱼI > 0: a function of A applied to B.
 
     Derivatives are those along Hermitian matrices.
 
@@ -60,7 +52,7 @@ class _Resolvents(Function):
         for shift, weight in zip(shifts, weights, strict=True):
             shifted = matrices.clone()
             shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
-            factors = _lu_factor(shifted)
+            factors = _factors(shifted)
             solved = _solved(factors, right, adjoint=False)
             total.add_(solved, alpha=weight)
             saved += [solved, *factors]
@@ -79,9 +71,10 @@ class _Resolvents(Function):
         saved = ctx.saved_tensors
         if grads[0] is None:
             return None, None, None, None
-        solved, pulled = saved[::3], []
+        each = len(saved) // len(ctx.weights)  # solutions and their factors
+        solved, pulled = saved[::each], []
         for j, weight in enumerate(ctx.weights):
-            factors = saved[3 * j + 1], saved[3 * j + 2]
+            factors = saved[each * j + 1 : each * (j + 1)]
             pulled.append(_solved(factors, grads[0] * weight, adjoint=True))
         matrices = torch.bmm(torch.cat(pulled, dim=2), torch.cat(solved, dim=2).mH).neg_()
         return matrices, torch.stack(pulled).sum(dim=0), None, None
@@ -91,8 +84,8 @@ class _Solve(Function):
     """X with the factors of A.  B̄ = A⁻* X̄ and Ā = −B̄ X*."""
 
     @staticmethod
-    def forward(matrices: Tensor, right: Tensor, positive: bool) -> tuple[Tensor, ...]:
-        factors = (torch.linalg.cholesky(matrices),) if positive else _lu_factor(matrices)
+    def forward(matrices: Tensor, right: Tensor) -> tuple[Tensor, ...]:
+        factors = _factors(matrices)
         return _solved(factors, right, adjoint=False), *factors
 
     @staticmethod
@@ -103,18 +96,22 @@ class _Solve(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         out, *factors = ctx.saved_tensors
         if grads[0] is None:
-            return None, None, None
+            return None, None
         right = _solved(tuple(factors), grads[0], adjoint=True)
         matrices = torch.bmm(right, out.mH).neg_() if ctx.needs_input_grad[0] else None
-        return matrices, right, None
+        return matrices, right
 
 
-def _lu_factor(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    if matrices.device.type != "cpu" or matrices.shape[-1] <= _BATCHED:
+def _factors(matrices: Tensor) -> tuple[Tensor, ...]:
+    """The inverse of small matrices, which products apply fast, or LU factors of large ones."""
+    if matrices.shape[-1] <= _SMALL:
+        return (_inverse(matrices),)
+    if matrices.device.type != "cpu":
         return torch.linalg.lu_factor(matrices)
+    # One by one: batched LU of MKL hangs for more than 150 columns and two threads.
     factors, pivots = zip(*map(torch.linalg.lu_factor, matrices), strict=True)
     # LAPACK stores columns: the transposes are what is contiguous.
     return torch.stack([factor.mT for factor in factors]).mT, torch.stack(pivots)
@@ -122,12 +119,34 @@ def _lu_factor(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 def _solved(factors: tuple[Tensor, ...], right: Tensor, *, adjoint: bool) -> Tensor:
     if len(factors) == 1:
-        half = torch.linalg.solve_triangular(factors[0], right, upper=False)
-        return torch.linalg.solve_triangular(factors[0].mH, half, upper=True)
-    if right.device.type != "cpu" or right.shape[-2] <= _BATCHED:
+        inverse = factors[0].mH if adjoint else factors[0]
+        return (right.mT @ inverse.mT).mT  # vectors are rows in memory
+    if right.device.type != "cpu":
         return torch.linalg.lu_solve(*factors, right, adjoint=adjoint)
     parts = [
         torch.linalg.lu_solve(factor, pivot, part, adjoint=adjoint).mT
         for factor, pivot, part in zip(*factors, right, strict=True)
     ]
     return torch.stack(parts).mT
+
+
+def _inverse(matrices: Tensor) -> Tensor:
+    """Inverses by Schur complements of blocks, which are products of batches.
+
+    For A + A* > 0 blocks on the diagonal and their complements are of the same kind: no pivots.
+    """
+    size = matrices.shape[-1]
+    if size <= _LEAF:
+        return torch.linalg.inv(matrices)
+    half = size // 2
+    above, below = matrices[:, :half, half:], matrices[:, half:, :half]
+    first = _inverse(matrices[:, :half, :half])
+    left = below @ first
+    last = _inverse(torch.baddbmm(matrices[:, half:, half:], left, above, alpha=-1))
+    corner = first @ above @ last  # the block above the diagonal, negative
+    out = torch.empty_like(matrices)
+    out[:, half:, half:] = last
+    out[:, :half, half:] = -corner
+    out[:, half:, :half] = -(last @ left)
+    out[:, :half, :half] = torch.baddbmm(first, corner, left)
+    return out

@@ -15,7 +15,7 @@ __all__ = ["Reflection", "SymbolReflection"]
 import torch
 from torch import Tensor, nn
 
-from ._factor import solve_positive
+from ._factor import solve
 from ._precision import full_precision, unit_scale
 from .symbol_map import SymbolMap
 
@@ -44,7 +44,7 @@ class SymbolReflection(SymbolMap):
 
     def act(self, symbols: Tensor, spectrum: Tensor) -> Tensor:
         inside = symbols[:, : self.columns].mH @ spectrum.mT  # (P, R, B)
-        solved = solve_positive(_gram(symbols), inside)
+        solved = solve(_gram(symbols), inside)
         out = -2 * (symbols[:, : self.rows] @ solved).mT
         shared = min(self.rows, self.columns)
         kept = torch.nn.functional.pad(spectrum[..., :shared], (0, self.rows - shared))

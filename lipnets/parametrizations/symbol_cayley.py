@@ -5,10 +5,10 @@ References:
     | (Trockman & Kolter, 2021) https://arxiv.org/abs/2104.07167
 
 What differs: no learnable norm of the kernel.  In training the orthogonal matrices are never formed:
-(I − A)(I + A)⁻¹x = 2(I + A)⁻¹x − x takes one LU factorization for each frequency and two triangular
-solves for each image, and the backward pass as many solves with the same factors and a product of
-rank B for a batch of B.  The paper's code inverts, for about ten times the operations where a batch
-has fewer images than the layer has channels.
+(I − A)(I + A)⁻¹x = 2(I + A)⁻¹x − x takes one factorization for each frequency and one solve for each
+image, and the backward pass as many solves with the same factors and a product of rank B for a batch
+of B.  The paper's code inverts and multiplies matrices of all channels, for about ten times the
+operations where a batch has fewer images than the layer has channels.
 """
 
 __all__ = ["SymbolCayley"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lipnets.parametrizations import _factor
-from lipnets.parametrizations._factor import resolvents, solve, solve_positive
+from lipnets.parametrizations._factor import resolvents, solve
 from lipnets.parametrizations.symbol_polar import inverse_sqrt_poles
 
 
@@ -15,14 +15,15 @@ def batch(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.complex128)
 
 
-@pytest.fixture(params=["batched", "one by one"])
+@pytest.fixture(params=["inverse", "LU factors"])
 def _way(request, monkeypatch) -> None:
-    monkeypatch.setattr(_factor, "_BATCHED", 128 if request.param == "batched" else 0)
+    monkeypatch.setattr(_factor, "_LEAF", 2)
+    monkeypatch.setattr(_factor, "_SMALL", 128 if request.param == "inverse" else 0)
 
 
 @pytest.mark.usefixtures("_way")
 def test_solutions_and_their_gradients() -> None:
-    matrices = (batch(3, 4, 4) + 3 * torch.eye(4)).requires_grad_()
+    matrices = (batch(3, 4, 4) + 9 * torch.eye(4)).requires_grad_()
     right = batch(3, 4, 2).requires_grad_()
     torch.testing.assert_close(solve(matrices, right), torch.linalg.inv(matrices) @ right)
     assert torch.autograd.gradcheck(solve, (matrices, right))
@@ -42,15 +43,12 @@ def test_sums_of_shifted_inverses_and_their_gradients() -> None:
     assert torch.autograd.gradcheck(function, (factor, right))
 
 
-def test_positive_solutions_and_their_gradients() -> None:
-    factor, right = batch(2, 3, 3).requires_grad_(), batch(2, 3, 2).requires_grad_()
-
-    def function(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return solve_positive(factor @ factor.mH + torch.eye(3), right)
-
-    gram = factor @ factor.mH + torch.eye(3)
-    torch.testing.assert_close(function(factor, right), torch.linalg.inv(gram) @ right)
-    assert torch.autograd.gradcheck(function, (factor, right))
+@pytest.mark.parametrize("size", [1, 5, 17, 40])
+def test_inverses_of_blocks_need_no_pivots(size) -> None:
+    matrices = batch(2, size, size)
+    matrices = matrices - matrices.mH + 0.01 * torch.eye(size)
+    inverse = _factor._inverse(matrices)
+    torch.testing.assert_close(inverse @ matrices, torch.eye(size).expand(2, -1, -1).to(inverse))
 
 
 @pytest.mark.parametrize(("count", "smallest", "error"), [(6, 1e-4, 3e-4), (12, 1e-11, 1e-3)])
