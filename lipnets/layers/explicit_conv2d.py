@@ -4,15 +4,15 @@ References:
     | Constructing Orthogonal Convolutions in an Explicit Manner
     | (Yu, Li, Cai & Li, 2022) https://openreview.net/forum?id=Zr5W2LSRhD
 
-**Where sizes are no multiples of the kernel it cannot be sound.**  On a torus of n pixels a kernel of k taps with dilation d has at the
-frequency j the symbol Σ_t K_t e^{2πi jtd/n}.  If n = kd, that is Σ_t K_t e^{2πi jt/k}, one of the k values of
-the discrete Fourier transform of the kernel itself: make these k matrices orthogonal and the whole
-convolution is.  That is the idea of the paper, and it is exact.  For k = 3 and images of 32,
-16 or 8 pixels no d has n = kd.  With d = ⌊n/k⌋, or with zero padding, other values of
-the trigonometric polynomial S(θ) = Σ_t K_t e^{iθt} count, and between the k points at which it is
-orthogonal nothing holds its norm: the taps −2/3, 1/3, −2/3 give S(θ) = 1/3 − 4/3 cos θ, which is −1, 1, 1 at
-θ = 0, ±2π/3, and 5/3 at θ = π, a frequency of each of these images.  More taps are no remedy: the norm of
-interpolation at k points grows as log k.  A norm of 1.7 was measured of a published implementation.
+**Where sizes are no multiples of the kernel it cannot be sound.**  On a torus of n pixels a kernel of k
+taps with dilation d has at the frequency j the symbol Σ_t K_t e^{2πi jtd/n}.  If n = kd, that is
+Σ_t K_t e^{2πi jt/k}, one of the k values of the discrete Fourier transform of the kernel itself: make
+these k matrices orthogonal and the whole convolution is.  That is the idea of the paper, and it is
+exact.  For k = 3 and images of 32, 16 or 8 pixels no d has n = kd.  With d = ⌊n/k⌋ other values of the
+trigonometric polynomial S(θ) = Σ_t K_t e^{iθt} count, and between the k points at which it is orthogonal
+nothing holds its norm: the taps −2/3, 1/3, −2/3 give S(θ) = 1/3 − 4/3 cos θ, which is −1, 1, 1 at
+θ = 0, ±2π/3, and 5/3 at θ = π, a frequency of each of these images.  More taps are no remedy: the norm
+of interpolation at k points grows as log k.  A norm of 1.7 was measured of a published implementation.
 
 What differs: sizes of images should be multiples of the kernel, or images are refused; the
 convolution is computed for what it is, one on a torus of k × k pixels for each of the d × d grids of

@@ -4,9 +4,10 @@ References:
     | Enhancing Certified Robustness via Block Reflector Orthogonal Layers and Logit Annealing Loss
     | (Lai, Cheng, Chen, Huang & Sun, 2025) https://arxiv.org/abs/2505.15174
 
-What differs: a small multiple of the identity is added to V*V, which keeps the matrix a contraction where V loses rank; in training the reflection acts on the
-images, so that no matrix of all channels is formed.  Where numbers of channels differ, rows or columns
-of a reflection of the larger number are taken.
+What differs: a small multiple of the identity is added to V*V, which keeps the matrix a contraction
+where V loses rank; in training the reflection acts on the images, so that no matrix of all channels
+is formed.  Where numbers of channels differ, rows or columns of a reflection of the larger number
+are taken.
 """
 
 __all__ = ["Reflection", "SymbolReflection"]
