@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lipnets.parametrizations import Bjorck
+from lipnets.parametrizations import Bjorck, NewtonSchulz
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6), (1, 5)])
@@ -33,3 +33,21 @@ def test_steps_along_the_weight_and_along_scalings_have_no_effect() -> None:
     weight = torch.randn(5, 3, requires_grad=True)
     Bjorck()(weight).backward(torch.randn(5, 3))
     assert (weight.grad * weight.detach()).sum().abs() < 1e-10
+
+
+@pytest.mark.parametrize("method", [Bjorck, NewtonSchulz])
+def test_a_norm_that_was_underestimated_does_no_harm(method, monkeypatch) -> None:
+    # A start that is orthogonal to the largest singular vector, as a random one never is.
+    monkeypatch.setattr("lipnets.parametrizations._polar._extremes", lambda product: (1e-3, 0.5))
+    weight = torch.randn(20, 9)
+    left, _, right = torch.linalg.svd(weight, full_matrices=False)
+    torch.testing.assert_close(method()(weight), left @ right)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("method", [Bjorck, NewtonSchulz])
+def test_square_gaussian_matrices_converge_in_float32(method, seed) -> None:
+    torch.manual_seed(seed)
+    values = torch.linalg.svdvals(method()(torch.randn(256, 256, dtype=torch.float32)).double())
+    torch.testing.assert_close(values, torch.ones(256), rtol=0, atol=1e-5)
+    assert values.max() <= 1 + 1e-6
