@@ -215,7 +215,15 @@ def measure(
     builders |= PEERS.get(name, {}) if peers else {}
     contenders = {"plain": plain(name, shape).to(device)}
     for library, build in builders.items():
-        contenders[library] = moved(build(shape[1]).to(device))
+        try:
+            layer = moved(build(shape[1]).to(device))
+            trainer(layer, x)()
+        except Exception as error:  # a peer may raise anything
+            if library == "lipnets":
+                raise
+            print(f"{library} at {size}: {type(error).__name__}: {error}", flush=True)
+            continue
+        contenders[library] = layer
     wrap = torch.compile if compiled else nn.Identity()
     steps = {library: trainer(wrap(layer), x) for library, layer in contenders.items()}
     steps["plain"] = trainer(

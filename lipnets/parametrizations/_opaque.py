@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
+from torch._guards import detect_fake_mode
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -37,7 +37,7 @@ def opaque(name: str, forward: Forward, backward: Backward) -> Callable[[Tensor]
     _MAPS[name] = (forward, backward)
 
     def apply(weight: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or weight.is_meta or isinstance(weight, FakeTensor):
+        if torch.compiler.is_compiling() or weight.is_meta or detect_fake_mode(weight) is not None:
             return torch.ops.lipnets.map(weight, name)
         return _Map.apply(weight, name)[0]  # pyright: ignore[reportIndexIssue]
 

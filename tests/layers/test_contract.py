@@ -151,7 +151,9 @@ def test_every_rule_has_a_case() -> None:
     tested = {owner for build, _, _ in CASES.values() for owner in type(build()).__mro__}
     for name in layers.names():  # registered layers are held to test_zoo.py
         example = layers.build(name, **layers.card(name).arguments)
-        tested |= {owner for module in example.modules() for owner in type(module).__mro__}
+        plain = lipnets.export(example, layers.card(name).shape)  # what is tested there
+        modules = (*example.modules(), *plain.modules())
+        tested |= {owner for module in modules for owner in type(module).__mro__}
     ours = {owner for owner in bounds._RULES if not owner.__module__.startswith("test")}
     assert ours <= tested
 
