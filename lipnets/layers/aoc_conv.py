@@ -41,7 +41,7 @@ _BCOP = Card(
 )
 
 
-@drop_in(nn.Conv2d, replace(_AOC, arguments={"out_channels": 6, "stride": (1, 2)}))
+@drop_in(nn.Conv2d, replace(_AOC, arguments={}))  # as plain layers that it is compared with
 def aoc_conv2d(conv: nn.Conv2d) -> None:
     """Builds an orthogonal convolution of any stride, dilation and number of groups.
 

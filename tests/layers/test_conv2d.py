@@ -7,11 +7,14 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+import lipnets
 from lipnets import layers
 
-ALL = ["aol_conv2d", "bcop_conv2d", "spectral_conv2d"]
+STRIDED = ["aoc_conv2d", "aol_conv2d", "frobenius_conv2d", "rko_conv2d", "spectral_conv2d"]
+ALL = [*STRIDED, "bcop_conv2d"]
 CHANNELS = [(4, 4), (3, 5), (5, 3), (1, 4), (3, 1), (1, 1)]
 KERNELS = [1, 2, 3, 4, 5, (1, 3), (3, 2)]
 
@@ -46,13 +49,14 @@ def test_bcop_is_orthogonal_on_the_torus(channels, kernel_size) -> None:
 
 
 @pytest.mark.parametrize("channels", [(16, 16), (8, 12), (12, 8)])
-def test_bcop_is_orthogonal_to_a_millionth_in_float32(channels) -> None:
+def test_bcop_is_orthogonal_to_5_millionths_in_float32(channels) -> None:
     given = {"padding": 1, "padding_mode": "circular", "dtype": torch.float32}
     layer = built("bcop_conv2d", channels, 3, **given)
     stored = nn.Conv2d(*channels, 3, padding=1, padding_mode="circular", bias=False)
     stored.weight = nn.Parameter(layer.weight.detach().double())  # the float32 numbers
     values = singular_values(stored, (channels[0], 4, 4))
-    torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-6)
+    torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=5e-6)
+    assert values.max() <= 1
 
 
 def test_bcop_reaches_kernels_that_are_no_shift() -> None:
@@ -103,29 +107,133 @@ def test_aol_scales_by_the_rows_of_the_explicit_gram_matrix() -> None:
     torch.testing.assert_close(layer.weight, plain.weight / sums.sqrt()[:, None, None])
 
 
+@pytest.mark.parametrize("name", STRIDED)
+def test_at_every_size_the_certificate_is_true_and_1_but_where_strided_circles_close(name) -> None:
+    cases = itertools.product(
+        [1, 2, 3, (3, 2)], [1, 2, (1, 3)], [1, 2], [1, 2], ["zeros", "circular"], [(5, 6), (6, 6)]
+    )
+    for kernel_size, stride, dilation, groups, padding_mode, size in cases:
+        kernel = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        strides = (stride,) * 2 if isinstance(stride, int) else stride
+        pairs = zip(kernel, strides, strict=True)
+        if name == "aoc_conv2d" and any(k < s // math.gcd(s, dilation) for k, s in pairs):
+            continue
+        reach = [dilation * (k - 1) for k in kernel]
+        if padding_mode == "circular" and any(r % 2 for r in reach):
+            continue
+        given = {"stride": stride, "dilation": dilation, "groups": groups}
+        padding = tuple(r // 2 for r in reach)
+        layer = built(
+            name, (2, 4), kernel_size, padding=padding, padding_mode=padding_mode, **given
+        )
+        norm = singular_values(layer, (2, *size)).max()
+        bound = lipnets.lipschitz(lipnets.export(layer), (2, *size)).value
+        assert norm <= bound * (1 + 1e-9)
+        if padding_mode == "zeros" or all(n % s == 0 for n, s in zip(size, strides, strict=True)):
+            assert bound <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("channels", [(2, 4), (2, 8), (1, 9), (4, 2), (2, 12)])
+@pytest.mark.parametrize(
+    ("kernel_size", "stride"), [(2, 2), (3, 2), (4, 2), ((3, 4), (1, 2)), (3, 3)]
+)
+def test_aoc_is_orthogonal_with_strides(kernel_size, stride, channels) -> None:
+    for groups, dilation in [(1, 1), (math.gcd(*channels), 1), (1, 2), (1, 5)]:
+        layer = built("aoc_conv2d", channels, kernel_size, stride=stride, groups=groups, dilation=dilation)  # fmt: skip
+        strides = (stride,) * 2 if isinstance(stride, int) else stride
+        inner = [s // math.gcd(s, dilation) for s in strides]
+        if inner != list(strides) and channels[1] > channels[0] * math.prod(inner):
+            continue  # sees some pixels only
+        if any(k < s for k, s in zip(layer.kernel_size, inner, strict=True)):
+            continue
+        reach = [dilation * (k - 1) for k in layer.kernel_size]
+        pixels = torch.eye(channels[0] * 36).reshape(-1, channels[0], 6, 6)
+        pixels = pixels.repeat(1, 1, 4, 4)[:, :, : 6 + reach[0], : 6 + reach[1]]  # the torus
+        out = F.conv2d(pixels, layer.weight.detach(), None, stride, 0, dilation, groups)
+        values = torch.linalg.svdvals(out.flatten(1))
+        torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-9)
+
+
+def test_a_strided_circle_that_does_not_close_exceeds_1_and_the_certificate_says_so() -> None:
+    given = {"stride": 2, "padding": 1, "padding_mode": "circular"}
+    layer = built("aoc_conv2d", (4, 8), 3, **given)
+    norm = singular_values(layer, (4, 5, 5)).max().item()
+    assert 1.01 < norm <= lipnets.lipschitz(lipnets.export(layer), (4, 5, 5)).value
+
+
+@pytest.mark.parametrize("method", ["aoc", "aol", "rko"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_transposed_layers_contract_and_aoc_keeps_norms(axes, method) -> None:
+    for kernel_size, stride, groups, padding in itertools.product([2, 3], [1, 2], [1, 2], [0, 1]):
+        name = f"{method}_conv_transpose{axes}d"
+        given = {"stride": stride, "groups": groups, "padding": padding, "bias": False}
+        layer = layers.build(name, in_channels=4, out_channels=4, kernel_size=kernel_size, **given)
+        for weight in layer.parameters():
+            nn.init.normal_(weight)
+        values = torch.linalg.svdvals(explicit(layer, (4, *(3, 2, 2)[:axes])))
+        assert values.max() <= 1 + 1e-9
+        bound = lipnets.lipschitz(lipnets.export(layer), (4, *(3, 2, 2)[:axes])).value
+        assert values.max() <= bound <= 1 + 1e-6
+        if method == "aoc" and padding == 0:
+            torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["aoc", "aol", "frobenius", "rko", "spectral"])
+@pytest.mark.parametrize("axes", [1, 3])
+def test_layers_of_signals_and_volumes_contract(axes, method) -> None:
+    for stride, groups in itertools.product([1, 2], [1, 2, 4]):
+        given = {"stride": stride, "groups": groups, "padding": 1, "bias": False}
+        name = f"{method}_conv{axes}d"
+        layer = layers.build(name, in_channels=4, out_channels=8, kernel_size=3, **given)
+        for weight in layer.parameters():
+            nn.init.normal_(weight)
+        shape = (4, *(4, 3, 3)[:axes])
+        bound = lipnets.lipschitz(lipnets.export(layer), shape).value
+        assert torch.linalg.matrix_norm(explicit(layer, shape), ord=2) <= bound <= 1 + 1e-6
+
+
+def explicit(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """The matrix of a linear layer."""
+    with torch.no_grad():
+        return layer(torch.eye(math.prod(shape)).reshape(-1, *shape)).flatten(1).mT
+
+
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, (3, 1)])
-@pytest.mark.parametrize("channels", [(3, 4), (4, 2), (1, 1)])
-def test_the_norm_of_spectral_kernels_is_1_over_all_frequencies(channels, kernel_size) -> None:
-    layer = built("spectral_conv2d", channels, kernel_size)
-    symbols = torch.fft.fft2(layer.weight.detach(), s=(256, 256)).permute(2, 3, 0, 1)
-    norm = torch.linalg.svdvals(symbols).max()
-    assert 1 - 1e-3 <= norm <= 1 + 1e-9  # frequencies between those of the grid
+@pytest.mark.parametrize("channels", [(4, 4), (4, 2), (2, 6)])
+def test_the_norm_of_spectral_kernels_is_1_over_all_frequencies(
+    channels, kernel_size, groups
+) -> None:
+    layer = built("spectral_conv2d", channels, kernel_size, groups=groups)
+    for kernel in layer.weight.detach().chunk(groups):
+        symbols = torch.fft.fft2(kernel, s=(256, 256)).permute(2, 3, 0, 1)
+        norm = torch.linalg.svdvals(symbols).max()
+        assert 1 - 1e-3 <= norm <= 1  # frequencies between those of the grid
+
+
+def test_rko_divides_by_the_windows_that_share_a_pixel() -> None:
+    for stride, dilation, windows in [(1, 1, 9), (2, 1, 4), (3, 1, 1), (2, 2, 9), (1, 2, 9)]:
+        layer = built("rko_conv2d", (2, 4), 3, stride=stride, dilation=dilation)
+        values = torch.linalg.svdvals(layer.weight.flatten(1))
+        torch.testing.assert_close(values, torch.full((4,), windows**-0.5))
 
 
 def test_the_norm_of_a_spectral_kernel_is_found_at_a_symmetric_frequency() -> None:
     layer = built("spectral_conv2d", (1, 1), 3)
     with torch.no_grad():
         layer.parametrizations.weight.original.copy_(torch.ones(3, 3))  # largest for constants
-    torch.testing.assert_close(layer.weight, torch.full((1, 1, 3, 3), 1 / 9))
+    torch.testing.assert_close(layer.weight, torch.full((1, 1, 3, 3), 1 / 9), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["aoc_conv2d", "aol_conv2d", "bcop_conv2d", "spectral_conv2d"])
 def test_layers_start_orthogonal(name, kernel_size) -> None:
     given = {"in_channels": 3, "out_channels": 5, "kernel_size": kernel_size}
     layer = layers.build(name, **given, padding="same", padding_mode="circular")
     values = singular_values(layer, (3, 4, 4))
-    torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        values, torch.ones_like(values), rtol=0, atol=5e-6 if name == "spectral_conv2d" else 1e-9
+    )
     assert not layer.bias.any()
 
 
@@ -208,9 +316,7 @@ def test_layers_are_built_on_the_meta_device(name) -> None:
         *((name, {"padding_mode": "replicate"}, "repeats") for name in ALL),
         *((name, {"padding_mode": "circular", "padding": 2}, "repeat") for name in ALL),
         ("bcop_conv2d", {"stride": 2}, "stride"),
-        ("bcop_conv2d", {"groups": 2}, "groups"),
-        ("spectral_conv2d", {"stride": (1, 2)}, "stride"),
-        ("spectral_conv2d", {"groups": 2}, "groups"),
+        ("aoc_conv2d", {"stride": 4}, "at least as large as the stride"),
     ],
 )
 def test_refuses_what_it_cannot_constrain(name, arguments, why) -> None:

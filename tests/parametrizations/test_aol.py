@@ -38,3 +38,15 @@ def test_channels_of_zeros_stay_zeros() -> None:
     constrained = AOL()(weight)
     assert not constrained[:, 0].any()
     assert constrained[:, 1].any()
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_axes_of_one_tap_change_nothing(axes) -> None:
+    weight = torch.randn(4, 3, *(3, 1, 1)[:axes])
+    expected = AOL()(weight.reshape(4, 3, 3, 1)).view_as(weight)
+    torch.testing.assert_close(AOL()(weight), expected)
+
+
+def test_a_dilation_that_shares_the_stride_keeps_all_taps_on_the_same_inputs() -> None:
+    weight = torch.randn(4, 3, 3, 3)
+    torch.testing.assert_close(AOL((2, 2), dilation=(2, 2))(weight), AOL()(weight))
