@@ -1,7 +1,7 @@
 """Maps from a free weight to a constrained one, for `torch.nn.utils.parametrize`.
 
-Each is a pure function of its parameters: it has no buffers that move, and gives in evaluation what
-it gives in training.
+Each is a pure function of its parameters, without buffers that move.  A few take shortcuts in
+training, and say so; what is evaluated, exported and certified is one function of the parameters.
 """
 
 from .aoc import AOC
@@ -21,7 +21,6 @@ from .potential import CPL, SLL, Sandwich
 from .qr import QR
 from .reflection import Reflection, SymbolReflection
 from .rko import RKO
-from .spectral import Spectral
 from .spectral_conv import SpectralConv
 from .spectral_matrix import SpectralMatrix
 from .stiefel import Stiefel
@@ -53,7 +52,6 @@ __all__ = [
     "NewtonSchulz",
     "Reflection",
     "Sandwich",
-    "Spectral",
     "SpectralConv",
     "SpectralMatrix",
     "Stiefel",

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._symbols import Symbol
-
 _POINTS = 8  # along an axis of the torus of the first search
 _STEPS, _TOPS = 7, 5  # of Lanczos' method there, and at one frequency
 _CLIMBS, _LONGEST = 4, 0.5  # steps of the ascent from there, in radians
@@ -48,12 +46,12 @@ def _slope(kernel: Tensor) -> Tensor:
     taps = kernel.permute(2, 3, 0, 1).flatten(0, 1).contiguous()  # (P, O, I)
     rows, columns = (torch.arange(n, device=kernel.device) for n in kernel.shape[2:])
     offsets = torch.cartesian_prod(rows, columns).double()
-    symbol = Symbol(taps, offsets.to(taps))
     angle, vector = _start(kernel)
     values, visited = [], []
     last_angle, last_slope = angle, torch.zeros_like(angle)
     for i in range(_CLIMBS):
-        waves = symbol.waves(angle.to(taps))
+        phases = (offsets @ angle).to(taps)
+        waves = torch.polar(torch.ones_like(phases), phases)
         flat = taps.flatten(1)
         matrix = torch.complex(waves.real @ flat, waves.imag @ flat).view(taps.shape[1:])
         value, vector = _top(matrix, vector)
