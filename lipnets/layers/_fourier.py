@@ -6,12 +6,13 @@ from images to these coefficients, those of pairs counted √2 times, is an isom
 sequences that are real at the frequencies of the second kind: a real orthogonal matrix, in
 coordinates.
 
-On a small torus the transform is one matrix product, with the matrix of waves: it is as fast as an
-FFT there, puts frequencies in front where the products want them, and pads and crops for nothing.
+On a small torus the transform is a matrix product along each axis: it is faster than an FFT there,
+puts frequencies in front where the products want them, and pads and crops for nothing.
 """
 
 __all__ = [
     "apply_symbols",
+    "apply_to_parts",
     "apply_to_spectrum",
     "from_spectrum",
     "half_plane",
@@ -33,7 +34,7 @@ from torch.autograd import Function
 Size = tuple[int, int]
 P = ParamSpec("P")
 
-_DENSE = 400  # pixels of a torus up to which the transform is a matrix product
+_DENSE = 1600  # pixels of a torus up to which the transform is a matrix product along each axis
 
 
 def apply_symbols(x: Tensor, symbols: Tensor) -> Tensor:
@@ -78,6 +79,23 @@ def apply_to_spectrum(
     return from_spectrum(act(to_spectrum(x, period)), period, size or spatial_size(x))
 
 
+def apply_to_parts(
+    x: Tensor, act: Callable[[Tensor], Tensor], period: Size, size: Size | None = None
+) -> Tensor:
+    """As `apply_to_spectrum`, for a map of the real and the imaginary parts of coefficients.
+
+    Arguments:
+        x: Images, with shape (B, I, h, w).
+        act: The map, from shape (2, P, B, I) to (2, P, B, O), real.
+        period: The height and the width of the torus.
+        size: The height and width of the output, those of the images by default.
+
+    Returns:
+        Images, with shape (B, O, *size).
+    """
+    return _from_parts(act(_to_parts(x, period)), period, size or spatial_size(x))
+
+
 def spatial_size(x: Tensor) -> Size:
     """Height and width of images."""
     return x.shape[-2], x.shape[-1]
@@ -85,22 +103,16 @@ def spatial_size(x: Tensor) -> Size:
 
 def to_spectrum(x: Tensor, period: Size) -> Tensor:
     """Fourier coefficients of images in a corner of a torus, with shape (P, B, I), complex."""
-    if period[0] * period[1] <= _DENSE:
-        cosines, sines = waves(period, range(x.shape[2]), range(x.shape[3]))
-        flat = _Analysis.apply(x.flatten(2).flatten(0, 1), torch.cat([cosines, -sines]).to(x))
-        return flat.unflatten(1, x.shape[:2])  # pyright: ignore[reportAttributeAccessIssue]
+    if _is_small(period):
+        return join(_to_parts(x, period))
     spectrum = torch.fft.rfft2(x, s=period)
     return spectrum.flatten(2).permute(2, 0, 1)[_kept(period).to(x.device)]
 
 
 def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
     """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
-    if period[0] * period[1] <= _DENSE:
-        scales = multiplicities(period).div(period[0] * period[1])[:, None]
-        cosines, sines = scales * waves(period, range(size[0]), range(size[1]))
-        matrix = torch.cat([cosines, -sines]).to(spectrum.device, spectrum.real.dtype)
-        flat = _Synthesis.apply(spectrum.flatten(1), matrix)
-        return flat.view(*spectrum.shape[1:], *size)  # pyright: ignore[reportAttributeAccessIssue]
+    if _is_small(period):
+        return _from_parts(split(spectrum), period, size)
     source, sign = _mirrors(period).to(spectrum.device)
     parts = torch.view_as_real(spectrum)[source]
     full = torch.complex(parts[..., 0], parts[..., 1] * sign[:, None, None].to(parts.dtype))
@@ -108,43 +120,161 @@ def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
     return torch.fft.irfft2(full, s=period)[..., : size[0], : size[1]]
 
 
-class _Analysis(Function):
-    """WX for rows X of pixels, with shape (N, pixels), as complex numbers with shape (P, N).
+def join(parts: Tensor) -> Tensor:
+    """Complex numbers from their real and imaginary parts, (2, ...) -> (...)."""
+    return _Join.apply(parts)  # pyright: ignore[reportReturnType]
 
-    The rows of W are the real parts of P coefficients, then the imaginary ones.
-    """
 
+def split(numbers: Tensor) -> Tensor:
+    """The real and the imaginary parts of complex numbers, (...) -> (2, ...)."""
+    return _Split.apply(numbers)  # pyright: ignore[reportReturnType]
+
+
+class _Join(Function):
     @staticmethod
-    def forward(pixels: Tensor, matrix: Tensor) -> Tensor:
-        parts = (matrix @ pixels.mT).unflatten(0, (2, -1))
+    def forward(parts: Tensor) -> Tensor:
         return torch.complex(parts[0], parts[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(inputs[1])
+        pass
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
-        return _Synthesis.apply(grads[0], *ctx.saved_tensors), None
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return split(grads[0])
 
 
-class _Synthesis(Function):
-    """The adjoint of `_Analysis`: from shape (P, N), complex, to rows of pixels."""
-
+class _Split(Function):
     @staticmethod
-    def forward(spectrum: Tensor, matrix: Tensor) -> Tensor:
-        parts = matrix.new_empty(2, *spectrum.shape)
-        parts[0].copy_(spectrum.real)
-        parts[1].copy_(spectrum.imag)
-        return parts.flatten(0, 1).mT @ matrix
+    def forward(numbers: Tensor) -> Tensor:
+        parts = numbers.new_empty(2, *numbers.shape, dtype=numbers.real.dtype)
+        parts[0].copy_(numbers.real)
+        parts[1].copy_(numbers.imag)
+        return parts
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(inputs[1])
+        pass
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
-        return _Analysis.apply(grads[0], *ctx.saved_tensors), None
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return join(grads[0])
+
+
+def _is_small(period: Size) -> bool:
+    return period[0] * period[1] <= _DENSE
+
+
+def _to_parts(x: Tensor, period: Size) -> Tensor:
+    """Real and imaginary parts of Fourier coefficients, with shape (2, P, B, I)."""
+    if not _is_small(period):
+        return split(to_spectrum(x, period))
+    factors = [f.to(x) for f in _factors(period, spatial_size(x), weighted=False)]
+    parts = _Analysis.apply(x.flatten(0, 1), *factors, period[1])
+    return parts.unflatten(2, x.shape[:2])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _from_parts(parts: Tensor, period: Size, size: Size) -> Tensor:
+    """Images with Fourier coefficients of given parts, (2, P, B, O) -> (B, O, *size)."""
+    if not _is_small(period):
+        return from_spectrum(join(parts), period, size)
+    factors = [f.to(parts) for f in _factors(period, size, weighted=True)]
+    flat = _Synthesis.apply(parts.flatten(2), *factors, period[1])
+    return flat.unflatten(0, parts.shape[2:])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Analysis(Function):
+    """Coefficients of N images of h × w pixels, (N, h, w) -> (2, P, N), real and imaginary parts.
+
+    Sums over x with cosines and −sines of 2πkx / W, for the columns k of the half plane, and then,
+    for each of these, sums over y with those of 2πjy / H: the matrices of `_factors`.
+    """
+
+    @staticmethod
+    def forward(pixels: Tensor, across: Tensor, half: Tensor, full: Tensor, width: int) -> Tensor:
+        flat = across.flatten(0, 1) @ pixels.reshape(-1, across.shape[2]).mT
+        lines = flat.view(2, -1, *pixels.shape[:2])  # (2, K, N, h)
+        pieces = _pieces(width, half, full)
+        count = sum((stop - start) * down.shape[1] for start, stop, down in pieces)
+        out, first = pixels.new_empty(2, count, len(pixels)), 0
+        for start, stop, down in pieces:
+            columns, rows = stop - start, down.shape[1]
+            cosines, sines = (wave.expand(columns, -1, -1) for wave in down)
+            real, imaginary = (part[start:stop].mT for part in lines)  # (K', h, N)
+            block = out[:, first : first + columns * rows].unflatten(1, (columns, rows))
+            block[0].baddbmm_(cosines, real, beta=0).baddbmm_(sines, imaginary)
+            block[1].baddbmm_(cosines, imaginary, beta=0).baddbmm_(sines, real, alpha=-1)
+            first += columns * rows
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[1:-1])
+        ctx.width = inputs[-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _Synthesis.apply(grads[0], *ctx.saved_tensors, ctx.width), *(None,) * 4
+
+
+class _Synthesis(Function):
+    """The adjoint of `_Analysis`, (2, P, N) -> (N, h, w)."""
+
+    @staticmethod
+    def forward(parts: Tensor, across: Tensor, half: Tensor, full: Tensor, width: int) -> Tensor:
+        images, height = parts.shape[2], half.shape[2]
+        lines, first = parts.new_empty(2, across.shape[1], images, height), 0
+        for start, stop, down in _pieces(width, half, full):
+            columns, rows = stop - start, down.shape[1]
+            cosines, sines = (wave.expand(columns, -1, -1) for wave in down)
+            block = parts[:, first : first + columns * rows].unflatten(1, (columns, rows))
+            real, imaginary = (part.mT for part in block)  # (K', N, J)
+            into = lines[:, start:stop]
+            into[0].baddbmm_(real, cosines, beta=0).baddbmm_(imaginary, sines, alpha=-1)
+            into[1].baddbmm_(real, sines, beta=0).baddbmm_(imaginary, cosines)
+            first += columns * rows
+        flat = lines.flatten(2).flatten(0, 1).mT @ across.flatten(0, 1)
+        return flat.view(images, height, -1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[1:-1])
+        ctx.width = inputs[-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _Analysis.apply(grads[0], *ctx.saved_tensors, ctx.width), *(None,) * 4
+
+
+def _pieces(width: int, half: Tensor, full: Tensor) -> list[tuple[int, int, Tensor]]:
+    """Runs of columns of the half plane that have the same rows, and the waves along these."""
+    last = (width + 1) // 2  # columns 0 and W / 2 hold the opposites of their own frequencies
+    runs = [(0, 1, half), (1, last, full), (last, width // 2 + 1, half)]
+    return [(start, stop, down) for start, stop, down in runs if stop > start]
+
+
+def _factors(period: Size, size: Size, *, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines and −sines along the width; cosines and sines along the height, of half and all rows.
+
+    With shapes (2, W // 2 + 1, w), (2, H // 2 + 1, h) and (2, H, h), in float64.
+
+    Arguments:
+        period: The height H and the width W of the torus.
+        size: The height h and the width w of images.
+        weighted: Whether frequencies are counted as often as they stand for, over HW: what makes the
+            adjoint of the transform its inverse.
+    """
+    across, down = (
+        torch.from_numpy(_lines(n, m)) for n, m in zip(period[::-1], size[::-1], strict=True)
+    )
+    across = across[:, : period[1] // 2 + 1] * torch.tensor(
+        [[[1.0]], [[-1.0]]], dtype=torch.float64
+    )
+    half, full = down[:, : period[0] // 2 + 1], down
+    if weighted:
+        counts = multiplicities((period[0], 1))[:, None]
+        across, half, full = across / (period[0] * period[1]), counts * half, 2 * full
+    return across, half, full
 
 
 def waves(period: Size, rows: range, columns: range) -> Tensor:
@@ -225,6 +355,13 @@ def _waves(period: Size, bounds: tuple[int, int, int, int]) -> np.ndarray:
         + across.astype(np.float64)[:, None, :] / period[1]
     )
     angles = 2 * np.pi * turns.reshape(len(rows), -1)
+    return np.stack([np.cos(angles), np.sin(angles)])
+
+
+@_cached
+def _lines(period: int, size: int) -> np.ndarray:
+    """Cosines and sines of 2πjx / n for frequencies j < n and pixels x, with shape (2, n, pixels)."""
+    angles = 2 * np.pi / period * (np.outer(np.arange(period), np.arange(size)) % period)
     return np.stack([np.cos(angles), np.sin(angles)])
 
 
