@@ -225,7 +225,7 @@ def householder_linear(linear: nn.Linear) -> None:
     Card(
         kind="dense",
         guarantee="orthogonal",
-        paper="Golub & Van Loan, 2013",
+        paper="Mezzadri, 2007",
         url="https://arxiv.org/abs/math-ph/0609050",
         choose="Orthogonal for every raw weight, by LAPACK: the most robust factorization.",
     ),
@@ -241,8 +241,8 @@ def qr_linear(linear: nn.Linear) -> None:
     Card(
         kind="dense",
         guarantee="orthogonal",
-        paper="Hu, Zou, Wang, Leino & Fredrikson, 2023",
-        url="https://arxiv.org/abs/2301.12549",
+        paper="Hu, Leino, Wang & Fredrikson, 2024",
+        url="https://arxiv.org/abs/2310.02513",
         choose="The matrix of QR by products and triangular solves, where QR is slow.",
     ),
 )

@@ -26,10 +26,7 @@ _CARD = Card(
     url="https://arxiv.org/abs/1911.00937",
     choose="Where windows do not overlap: then it is orthogonal; else AOC keeps more of the norm.",
 )
-_PATCHES = replace(
-    _CARD, guarantee="orthogonal", arguments={"kernel_size": 2, "stride": 2, "padding": 0}
-)
-_ADJOINT = replace(_CARD, guarantee="orthogonal")  # the example has windows that do not overlap
+_PATCHES = replace(_CARD, arguments={"kernel_size": 2, "stride": 2, "padding": 0})
 
 
 @drop_in(nn.Conv2d, _CARD)
@@ -56,7 +53,7 @@ def rko_conv3d(conv: nn.Conv3d) -> None:
     _constrain(conv)
 
 
-@drop_in(nn.ConvTranspose2d, _ADJOINT)
+@drop_in(nn.ConvTranspose2d, _CARD)
 def rko_conv_transpose2d(conv: nn.ConvTranspose2d) -> None:
     """Builds a transposed convolution, the adjoint of that of `rko_conv2d`.
 
@@ -65,13 +62,13 @@ def rko_conv_transpose2d(conv: nn.ConvTranspose2d) -> None:
     _constrain(conv)
 
 
-@drop_in(nn.ConvTranspose1d, _ADJOINT)
+@drop_in(nn.ConvTranspose1d, _CARD)
 def rko_conv_transpose1d(conv: nn.ConvTranspose1d) -> None:
     """Builds a transposed convolution of signals: see `rko_conv_transpose2d`."""
     _constrain(conv)
 
 
-@drop_in(nn.ConvTranspose3d, _ADJOINT)
+@drop_in(nn.ConvTranspose3d, _CARD)
 def rko_conv_transpose3d(conv: nn.ConvTranspose3d) -> None:
     """Builds a transposed convolution of volumes: see `rko_conv_transpose2d`."""
     _constrain(conv)
