@@ -7,7 +7,7 @@ read from the records of `benchmarks/layers.py`.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -26,16 +26,20 @@ the layer of `torch.nn` that it replaces, or give the name to a model,
 `lipnets.create_model("lipconvnet_s", conv="aol_conv2d", act="maxmin")`.
 
 No layer is trusted to keep its promise: `lipnets.lipschitz(layer, shape)` proves a bound from the
-weights in use, rounding included. **Guarantee** is what the constructor makes of any raw weights:
+weights in use, rounding included, and refuses what it cannot prove: reflect and replicate padding, which
+repeat pixels, at construction. **Guarantee** is what the constructor makes of any raw weights:
 *1-Lipschitz*, a proved bound of 1 + 1e-6 at the most; *orthogonal*, beside that all singular values 1 (of
 convolutions: under circular padding); *bounded*, a constant that is an argument or is learned;
-*none*, whatever the weights are. **Proved** is the bound of an example, drawn with seed 0.
+*none*, whatever the weights are. **Proved** is the bound of an example, drawn with seed 0. What a
+convolution **takes** was found by building it, running it and certifying it.
 """
 
 COST = """**Cost** is the time of a training step in ratio to the plain layer (`nn.Conv2d` with zero padding,
 3×3, at 64 channels on 16×16 pixels, 128 on 8×8, 256 on 8×8; `nn.Linear` with 512 and 1024 features;
 `nn.ReLU`), measured by `{command}` at commit {commit} on {machine}, torch {torch}, one seed.
 """
+
+KINDS = get_args(get_type_hints(layers.Card)["kind"])
 
 # What an option of a convolution is called, and the arguments that ask for it.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -59,36 +63,41 @@ def page() -> str:
     parts = [INTRODUCTION]
     if records:
         parts.append(COST.format_map(records))
-    kinds: dict[str, list[str]] = {}
-    for name in layers.names():
-        kinds.setdefault(layers.card(name).kind, []).append(name)
-    for kind, names in kinds.items():
+    for kind in KINDS:
+        names = [name for name in layers.names() if layers.card(name).kind == kind]
         parts.append(f"## {kind.capitalize()}\n")
         parts += section(names, costs(records))
     return "\n".join(parts)
 
 
 def section(names: list[str], cost: Mapping[str, str]) -> Iterator[str]:
-    """A table of layers of one kind."""
+    """A table of layers of one kind; what differs in the number of axes alone shares a row."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        card = layers.card(name)
+        rows.setdefault((card.paper, card.url, card.choose), []).append(name)
     optional = any(supported(name) for name in names)
     head = ["name", "guarantee", "proved", "cost", *(["takes"] if optional else []), "choose it"]
     yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for name in names:
-        card = layers.card(name)
-        paper = f" ([{card.paper}]({card.url}))" if card.paper else ""
-        row = [f"`{name}`{paper}", card.guarantee, proved(name), cost.get(name, "")]
-        row += [", ".join(supported(name))] if optional else []
-        yield "| " + " | ".join([*row, card.choose]) + " |"
+    yield "|---|---|---:|---" + "|---" * optional + "|---|"
+    for (paper, url, choose), members in rows.items():
+        cited = f" ([{paper}]({url}))" if paper else ""
+        guarantees = dict.fromkeys(layers.card(name).guarantee for name in members)
+        row = [", ".join(f"`{name}`" for name in members) + cited, ", ".join(guarantees)]
+        row.append(show(max(map(proved, members)), 8))
+        row.append(next((cost[name] for name in members if name in cost), ""))
+        options = [supported(name) for name in members]
+        row += [", ".join(max(options, key=len))] if optional else []
+        yield "| " + " | ".join([*row, choose]) + " |"
     yield ""
 
 
-def proved(name: str) -> str:
-    """The bound that is proved of the example of a card, rounded upwards."""
+def proved(name: str) -> float:
+    """The bound that is proved of the example of a card."""
     torch.manual_seed(0)
     card = layers.card(name)
     layer = layers.build(name, **card.arguments).double().eval()
-    return show(lipnets.lipschitz(lipnets.export(layer, card.shape), card.shape).value, 8)
+    return lipnets.lipschitz(lipnets.export(layer, card.shape), card.shape).value
 
 
 def supported(name: str) -> list[str]:
