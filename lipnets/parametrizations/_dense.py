@@ -1,6 +1,6 @@
 """What parametrizations of matrices share: Gram matrices, a last correction."""
 
-__all__ = ["FEW", "MANY", "contracted", "error_of", "gram", "polished", "tall"]
+__all__ = ["FEW", "MANY", "contracted", "error_of", "gram", "plus_transpose", "polished", "tall"]
 
 from collections.abc import Callable
 
@@ -12,26 +12,34 @@ FEW, MANY = 1.0, 12.0  # units of rounding: errors of frames that stay, and that
 _CORRECTIONS = 3
 
 
-def gram(matrix: Tensor) -> Tensor:
+def gram(matrix: Tensor, other: Tensor | None = None) -> Tensor:
     """Computes WᵀW, of large matrices with the blocks below the diagonal copied from those above.
 
     Arguments:
         matrix: The matrix W, with shape (M, N).
+        other: A matrix V of the same shape, for which WᵀV is symmetric, to compute that instead.
 
     Returns:
         A matrix that is symmetric but for rounding within blocks, with shape (N, N), in two thirds
         of the time of a product.
     """
+    other = matrix if other is None else other
     columns = matrix.shape[1]
     if columns < 2 * _BLOCK or columns % _BLOCK:
-        return matrix.mT @ matrix
+        return matrix.mT @ other
     out = matrix.new_empty(columns, columns)
     for start in range(0, columns, _BLOCK):
         stop = start + _BLOCK
-        strip = matrix[:, start:stop].mT @ matrix[:, start:]
+        strip = matrix[:, start:stop].mT @ other[:, start:]
         out[start:stop, start:] = strip
         out[stop:, start:stop] = strip[:, _BLOCK:].mT
     return out
+
+
+def plus_transpose(matrix: Tensor, sign: float = 1) -> Tensor:
+    """Computes A + Aᵀ, or A − Aᵀ, five times as fast as torch adds matrices of two layouts."""
+    out = matrix.mT.clone(memory_format=torch.contiguous_format)
+    return torch.add(matrix, out, alpha=sign, out=out)
 
 
 def polished(frame: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ._dense import gram, tall
+from ._dense import gram, plus_transpose, tall
 from ._opaque import opaque
 
 Step = tuple[float, float, float, float]
@@ -21,6 +21,9 @@ Step = tuple[float, float, float, float]
 
 _LOWEST = 1e-3  # the smallest end l of an interval: below, G has no digits in float32
 _RESTARTS = 3  # singular values above about 1e-9 of the largest become 1
+_WELL = 0.1  # least singular value, relative to the largest, for the derivative of the limit
+_SOLVED = {torch.float32: 1e-4, torch.float64: 1e-14}  # residuals of linear equations
+_STEPS = 100
 _LANCZOS = 12  # steps
 _MARGIN = 3.0  # residuals
 
@@ -60,7 +63,8 @@ def _steps(
     matrix, product, scale = _normalized(weight, proved=proved)
     taken: list[float] = []
     saved: list[Tensor] = []
-    low, restarts, done = _lowest(product), 0, False
+    start, low = matrix, _lowest(product)
+    well, restarts, done = low >= _WELL, 0, False
     while not done:
         distance = _distance(product, enough)
         if not distance <= 2 * len(product) ** 0.5 and not proved:
@@ -79,29 +83,68 @@ def _steps(
         matrix = matrix @ factor
         if not done:
             product = gram(matrix)
+    if well and not restarts:
+        return matrix, [torch.tensor([scale], dtype=torch.float64), matrix, start]
     return matrix, [torch.tensor([scale, *taken], dtype=torch.float64), *saved]
 
 
 def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
-    """With C the gradient of Y and S the symmetric part of XᵀC: CP + 2X(bS + c(GS + SG))."""
+    """With C the gradient of Y and S the symmetric part of XᵀC: CP + 2X(bS + c(GS + SG)).
+
+    That of the limit where the matrix is well conditioned.
+    """
     scale, *taken = saved[0].tolist()
+    if not taken:
+        return _limit_backward(saved[1], saved[2], grad).mul_(scale)
     for k in reversed(range(len(taken) // 2)):
         matrix, product, factor = saved[3 * k + 1 : 3 * k + 4]
         b, c = taken[2 * k : 2 * k + 2]
         inner = matrix.mT @ grad
-        inner = inner + inner.mT  # 2S
+        inner = plus_transpose(inner)  # 2S
         if c:
             turned = product @ inner
-            inner = (turned + turned.mT).mul_(c).add_(inner, alpha=b)
+            inner = plus_transpose(turned).mul_(c).add_(inner, alpha=b)
         else:
             inner = inner * b
         grad = torch.addmm(grad @ factor, matrix, inner)
     return grad * scale
 
 
+def _limit_backward(frame: Tensor, matrix: Tensor, grad: Tensor) -> Tensor:
+    """Gradient of X from that of Q, where X = QH, with orthonormal Q and symmetric H.
+
+    With dQ = QΩ + (I − QQᵀ) dX H⁻¹, Ω is skew and HΩ + ΩH = QᵀdX − dXᵀQ.  Hence, for a gradient C of Q
+    and K = QᵀC, that of X is QY + (C − QK)H⁻¹ with HY + YH = K − Kᵀ.
+    """
+    root, inner = gram(frame, matrix), frame.mT @ grad
+    total = frame @ _sylvester(root, plus_transpose(inner, -1))
+    if frame.shape[0] > frame.shape[1]:
+        rest = torch.addmm(grad, frame, inner, alpha=-1)
+        total += torch.cholesky_solve(rest.mT, torch.linalg.cholesky(root)).mT
+    return total
+
+
+def _sylvester(root: Tensor, skew: Tensor) -> Tensor:
+    """Solves HY + YH = B for skew B by conjugate gradients, with a product HY a step."""
+    out, residual = torch.zeros_like(skew), skew
+    direction = residual.clone()
+    square = float(residual.square().sum())
+    enough = _SOLVED[skew.dtype] ** 2 * square
+    for _ in range(_STEPS):
+        if not square > enough:
+            break
+        image = plus_transpose(root @ direction, -1)
+        step = square / float((direction * image).sum())
+        out.add_(direction, alpha=step)
+        residual.sub_(image, alpha=step)
+        before, square = square, float(residual.square().sum())
+        direction.mul_(square / before).add_(residual)
+    return out
+
+
 def _normalized(weight: Tensor, *, proved: bool) -> tuple[Tensor, Tensor, float]:
     """A matrix divided by a bound of its norm, its Gram matrix, and the factor."""
-    largest = float(torch.linalg.vector_norm(weight, torch.inf)) or 1.0
+    largest = float(weight.abs().amax()) or 1.0
     scaled = weight / largest
     product = gram(scaled)
     high = float(torch.linalg.matrix_norm(product, torch.inf)) if proved else _extremes(product)[1]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ._dense import plus_transpose
+
 _SMALLEST = 1e-6  # diagonal entries of R, relative to the largest, that count as zero
 _HUGE = 1e18  # stands for infinity on the diagonal
 
@@ -26,7 +28,7 @@ def frame_gradient(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     """
     frame, upper = saved
     inner = frame.mT @ grad
-    below = (inner - inner.mT).tril_(-1)
+    below = plus_transpose(inner, -1).tril_(-1)
     if frame.shape[0] > frame.shape[1]:
         total = torch.addmm(grad, frame, below - inner)
     else:

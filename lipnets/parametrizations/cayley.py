@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ._dense import MANY, contracted, error_of, tall
+from ._dense import MANY, contracted, error_of, plus_transpose, tall
 from ._opaque import opaque
 from ._precision import full_precision
 
@@ -68,10 +68,10 @@ def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     if len(lower):
         inner = inner - lower.mT @ grad[columns:]
     turned = inverse.mT @ inner @ inverse.mT  # −B / 2
-    upper = (turned.mT - turned).mul_(2)
+    upper = plus_transpose(turned, -1).mul_(-2)
     if not len(lower):
         return upper
-    below = grad[columns:] @ inverse.mT + lower @ (turned + turned.mT)
+    below = grad[columns:] @ inverse.mT + lower @ plus_transpose(turned)
     return torch.cat([upper, -2 * below])
 
 
@@ -79,7 +79,7 @@ def _frame(weight: Tensor, *, blocks: bool) -> tuple[Tensor, Tensor]:
     """The inverse N and the frame [2N − I; −2ZN]."""
     columns = weight.shape[1]
     upper, lower = weight[:columns], weight[columns:]
-    matrix = upper - upper.mT
+    matrix = plus_transpose(upper, -1)
     if len(lower):
         matrix.addmm_(lower.mT, lower)
     matrix.diagonal().add_(1)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ._dense import gram, polished, tall
+from ._dense import gram, plus_transpose, polished, tall
 from ._opaque import opaque
 from ._precision import full_precision
 
@@ -73,14 +73,14 @@ def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     """
     skew, out, *roots = saved
     inner = out.mT @ grad
-    term = (inner - inner.mT).mul_(0.5)
+    term = plus_transpose(inner, -1).mul_(0.5)
     total = term.clone()
     small = skew * math.ldexp(1.0, -len(roots))
     enough, k = torch.finfo(skew.dtype).eps * float(term.norm()), 0
     while float(term.norm()) > enough and k < _TERMS:
         k += 1
         product = small @ term
-        term = (product - product.mT).mul_(1 / (k + 1))
+        term = plus_transpose(product, -1).mul_(1 / (k + 1))
         total += term
     for root in roots:
         total = (total + root @ total @ root.mT).mul_(0.5)

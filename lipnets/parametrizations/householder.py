@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ._dense import gram, polished, tall
+from ._dense import gram, plus_transpose, polished, tall
 from ._opaque import opaque
 from ._precision import full_precision, unit_scale
 
@@ -69,7 +69,7 @@ def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     outer = grad @ right  # CZᵀ
     inner = left.mT @ outer
     symmetric = inner.triu(1)
-    symmetric = symmetric + symmetric.mT
+    symmetric = plus_transpose(symmetric)
     symmetric.diagonal().copy_(inner.diagonal())
     total = torch.addmm(outer, weight, symmetric, beta=-1)
     total[:columns] -= grad.mT @ left

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from ._opaque import opaque
 from ._precision import full_precision
 
 _ENOUGH = 1e-3  # residual, relative to the singular value
 _ROOM = 64  # steps to begin with
-_FIRST, _EVERY = 15, 5  # steps until the first look at the residual, and from one to the next
+_FIRST, _EVERY = 20, 5  # steps until the first look at the residual, and from one to the next
 
 
 class SpectralMatrix(nn.Module):
@@ -40,7 +41,7 @@ class SpectralMatrix(nn.Module):
 
 
 def _forward(weight: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-    largest = float(torch.linalg.vector_norm(weight, torch.inf))
+    largest = float(weight.abs().amax())
     if not largest > 0:
         return weight.clone(), (weight, weight[:, 0], weight[0], torch.ones(()))
     scaled = weight / largest
@@ -60,7 +61,8 @@ def _top(weight: Tensor) -> tuple[float, Tensor, Tensor]:
     """The largest singular value of a matrix, its residual added, and its singular vectors.
 
     With WV = UB, B upper bidiagonal, and WᵀU = VBᵀ + βveᵀ: the residual of a triple of B is β times the
-    last entry of its left vector.  The columns of V are kept orthogonal, those of U follow.
+    last entry of its left vector.  Of small matrices the columns of V are kept orthogonal, and those of U
+    follow; of large ones they lose that only where a triple has converged, which is enough here.
     """
     rows, steps = weight.shape
     if rows < steps:
@@ -69,39 +71,46 @@ def _top(weight: Tensor) -> tuple[float, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     ahead = torch.randn(steps, generator=generator, dtype=torch.float64).to(weight)
     room = min(steps, _ROOM)
-    inputs, outputs = weight.new_zeros(room, steps), weight.new_zeros(room, rows)
-    bands = torch.zeros(room, room, dtype=torch.float64)
+    inputs, outputs = weight.new_empty(room, steps), weight.new_empty(room, rows)
+    alphas: list[float] = []
+    betas: list[float] = []
     eps = torch.finfo(weight.dtype).eps
-    beta = float(ahead.norm())
-    values = vectors = others = torch.zeros(0)
-    residual, size = 0.0, 0
+    few = steps <= _ROOM
+    beta, left = float(vector_norm(ahead)), weight.new_zeros(rows)
+    right = torch.div(ahead, beta, out=inputs[0])
     while True:
-        if size == len(bands):  # rows for as many steps again
-            inputs, outputs = (torch.cat([t, torch.zeros_like(t)]) for t in (inputs, outputs))
-            bands = torch.block_diag(bands, torch.zeros_like(bands))
-        right = inputs[size] = ahead / beta
-        image = weight @ right
-        if size:
-            image.sub_(outputs[size - 1], alpha=beta)
-            bands[size - 1, size] = beta
-        alpha = float(image.norm())
-        bands[size, size] = alpha
-        left = outputs[size] = image / (alpha or 1.0)
-        size += 1
-        ahead = (left @ weight).sub_(right, alpha=alpha)
-        ahead.addmv_(inputs[:size].mT, inputs[:size] @ ahead, alpha=-1)
-        beta = float(ahead.norm())
-        ended = size == steps or not min(alpha, beta) > eps * bands[0, 0]
+        image = torch.addmv(left, weight, right, beta=-beta) if alphas else weight @ right
+        alpha = float(vector_norm(image))
+        left = torch.div(image, alpha or 1.0, out=outputs[len(alphas)])
+        ahead = torch.addmv(right, weight.mT, left, beta=-alpha)
+        alphas.append(alpha)
+        size = len(alphas)
+        if few:
+            ahead.addmv_(inputs[:size].mT, inputs[:size] @ ahead, alpha=-1)
+        beta = float(vector_norm(ahead))
+        ended = size == steps or not min(alpha, beta) > eps * alphas[0]
         if ended or (size >= _FIRST and size % _EVERY == 0):
-            vectors, values, others = torch.linalg.svd(bands[:size, :size])
+            values, vectors, others = _decomposed(alphas, betas)
             residual = beta * abs(float(vectors[-1, 0]))
             if ended or residual <= _ENOUGH * float(values[0]):
                 break
+        betas.append(beta)
+        if size == len(inputs):  # rows for as many steps again
+            inputs, outputs = (torch.cat([t, torch.empty_like(t)]) for t in (inputs, outputs))
+        right = torch.div(ahead, beta, out=inputs[size])
     return (
         float(values[0]) + residual,
         vectors[:, 0].to(weight) @ outputs[:size],
         others[0].to(weight) @ inputs[:size],
     )
+
+
+def _decomposed(alphas: list[float], betas: list[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular values, left and right vectors of a matrix with two diagonals."""
+    bands = torch.diag(torch.tensor(alphas, dtype=torch.float64))
+    bands.diagonal(1).copy_(torch.tensor(betas, dtype=torch.float64))
+    vectors, values, others = torch.linalg.svd(bands)
+    return values, vectors, others
 
 
 _normalized = opaque("spectral", _forward, _backward)
