@@ -70,7 +70,7 @@ def test_gradients_of_groups_are_those_of_torch_sort(group_size) -> None:
 
 @pytest.mark.parametrize("group_size", [2, 4])
 def test_large_batches_are_sorted_in_parts(group_size, monkeypatch) -> None:
-    monkeypatch.setattr("lipnets.layers.groupsort._PART", 20)
+    monkeypatch.setattr("lipnets.layers._parts._PART", 20)
     x = torch.randn(5, 8, 2, requires_grad=True)
     out = GroupSort(group_size)(x)
     assert torch.equal(out, sorted_by_hand(x, group_size))
