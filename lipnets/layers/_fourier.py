@@ -31,6 +31,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ..parametrizations._parts import join, split
+
 Size = tuple[int, int]
 P = ParamSpec("P")
 
@@ -118,47 +120,6 @@ def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
     full = torch.complex(parts[..., 0], parts[..., 1] * sign[:, None, None].to(parts.dtype))
     full = full.unflatten(0, (period[0], -1)).permute(2, 3, 0, 1)
     return torch.fft.irfft2(full, s=period)[..., : size[0], : size[1]]
-
-
-def join(parts: Tensor) -> Tensor:
-    """Complex numbers from their real and imaginary parts, (2, ...) -> (...)."""
-    return _Join.apply(parts)  # pyright: ignore[reportReturnType]
-
-
-def split(numbers: Tensor) -> Tensor:
-    """The real and the imaginary parts of complex numbers, (...) -> (2, ...)."""
-    return _Split.apply(numbers)  # pyright: ignore[reportReturnType]
-
-
-class _Join(Function):
-    @staticmethod
-    def forward(parts: Tensor) -> Tensor:
-        return torch.complex(parts[0], parts[1])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return split(grads[0])
-
-
-class _Split(Function):
-    @staticmethod
-    def forward(numbers: Tensor) -> Tensor:
-        parts = numbers.new_empty(2, *numbers.shape, dtype=numbers.real.dtype)
-        parts[0].copy_(numbers.real)
-        parts[1].copy_(numbers.imag)
-        return parts
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return join(grads[0])
 
 
 def _is_small(period: Size) -> bool:

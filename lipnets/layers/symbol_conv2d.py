@@ -21,7 +21,7 @@ from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norms
 from ..parametrizations._precision import full_precision
 from ..parametrizations.symbol_map import SymbolMap
-from ._fourier import apply_to_spectrum, half_plane, spatial_size, waves
+from ._fourier import apply_to_parts, apply_to_spectrum, half_plane, spatial_size, waves
 from .frequency import gain_rule
 
 Size = tuple[int, int]
@@ -147,31 +147,43 @@ class Geometry:
             kernel: The kernel, with shape (O, I, *kernel_size).
             period: The size of the torus.
         """
+        taps, (cosines, sines) = self.of_taps(kernel), self.waves(period).to(kernel)
+        flat = taps.flatten(1)
+        return torch.complex(cosines @ flat, sines @ flat).unflatten(1, taps.shape[1:])
+
+    def of_taps(self, kernel: Tensor) -> Tensor:
+        """The matrices K_t of a kernel of phases, with shape (T, O, I s²)."""
         pads: list[int] = []
-        offsets = []
         for axis in (1, 0):
             count, before = self.taps(axis)
             front = before * self.stride[axis] - self.padding[axis][0]
             pads += [front, count * self.stride[axis] - front - self.kernel_size[axis]]
-            offsets.insert(0, range(-before, count - before))
-        rows, columns = kernel.shape[:2]
-        phases = F.pad(kernel, pads).view(
-            rows, columns, len(offsets[0]), self.stride[0], len(offsets[1]), self.stride[1]
-        )
-        taps = phases.permute(2, 4, 0, 1, 3, 5).reshape(len(offsets[0]) * len(offsets[1]), -1)
-        cosines, sines = waves(period, *offsets).to(taps)
-        symbols = torch.complex(cosines @ taps, sines @ taps)
-        return symbols.view(-1, rows, columns * self.stride[0] * self.stride[1])
+        phases = F.pad(kernel, pads).unflatten(3, (-1, self.stride[1]))
+        phases = phases.unflatten(2, (-1, self.stride[0]))  # (O, I, T₁, s₁, T₂, s₂)
+        return phases.permute(2, 4, 0, 1, 3, 5).flatten(3).flatten(0, 1)
+
+    def waves(self, period: Size) -> Tensor:
+        """Cosines and sines of ω·t for the frequencies and the matrices K_t, (2, P, T), in float64."""
+        offsets = [range(-before, count - before) for count, before in (self.taps(0), self.taps(1))]
+        return waves(period, *offsets)
 
     def convolve(self, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         """Applies `act` to the Fourier coefficients of the phases of images on their torus."""
         size = spatial_size(x)
-        if self.stride != (1, 1):
-            pads = [-size[1] % self.stride[1], -size[0] % self.stride[0]]
-            x = F.pad(x, (0, pads[0], 0, pads[1]))
-            phases = x.unflatten(2, (-1, self.stride[0])).unflatten(4, (-1, self.stride[1]))
-            x = phases.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
-        return apply_to_spectrum(x, act, self.period(size), self.outputs(size))
+        return apply_to_spectrum(self._phases_of(x), act, self.period(size), self.outputs(size))
+
+    def convolve_parts(self, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+        """As `convolve`, for a map of the real and imaginary parts of coefficients."""
+        size = spatial_size(x)
+        return apply_to_parts(self._phases_of(x), act, self.period(size), self.outputs(size))
+
+    def _phases_of(self, x: Tensor) -> Tensor:
+        if self.stride == (1, 1):
+            return x
+        pads = [-x.shape[3] % self.stride[1], -x.shape[2] % self.stride[0]]
+        x = F.pad(x, (0, pads[0], 0, pads[1]))
+        phases = x.unflatten(2, (-1, self.stride[0])).unflatten(4, (-1, self.stride[1]))
+        return phases.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
 class SymbolConv2d(nn.Module):
@@ -261,8 +273,11 @@ class SymbolConv2d(nn.Module):
         if self.training:
             period = self.geometry.period(spatial_size(x))
             wide = torch.promote_types(self.weight.dtype, torch.float32)
-            symbols = self.raw_geometry.symbols(self.weight.to(wide), period)
-            out = self.geometry.convolve(x, lambda z: self.constraint.act(symbols, z))
+            taps = self.raw_geometry.of_taps(self.weight.to(wide))
+            waves = self.raw_geometry.waves(period).to(taps)
+            out = self.geometry.convolve_parts(
+                x, lambda z: self.constraint.act_on_parts(taps, waves, z)
+            )
         else:
             symbols = self.symbols(spatial_size(x))
             out = self.geometry.convolve(x, lambda z: z @ symbols.mT)

@@ -2,7 +2,10 @@
 
 __all__ = ["SymbolMap"]
 
+import torch
 from torch import Tensor, nn
+
+from ._parts import join, split
 
 
 class SymbolMap(nn.Module):
@@ -28,3 +31,18 @@ class SymbolMap(nn.Module):
             The products of mapped matrices and vectors, with shape (P, B, O).
         """
         return spectrum @ self(symbols).mT
+
+    def act_on_parts(self, taps: Tensor, waves: Tensor, spectrum: Tensor) -> Tensor:
+        """As `act`, for real and imaginary parts and the symbols Σ_t K_t e^{iω·t} of a raw kernel.
+
+        Arguments:
+            taps: The matrices K_t, with shape (T, O, I).
+            waves: Cosines and sines of ω·t, with shape (2, P, T).
+            spectrum: The parts of vectors at each frequency, with shape (2, P, B, I).
+
+        Returns:
+            The parts of the products, with shape (2, P, B, O).
+        """
+        flat = taps.flatten(1)
+        symbols = torch.complex(waves[0] @ flat, waves[1] @ flat).unflatten(1, taps.shape[1:])
+        return split(self.act(symbols, join(spectrum)))
