@@ -6,7 +6,7 @@ References:
     | Functions of Matrices: Theory and Computation (Higham, 2008), chapter 8
 """
 
-__all__ = ["Step", "polar"]
+__all__ = ["Step", "cubic", "polar"]
 
 from collections.abc import Callable, Sequence
 
@@ -21,11 +21,23 @@ Step = tuple[float, float, float, float]
 
 _LOWEST = 1e-3  # the smallest end l of an interval: below, G has no digits in float32
 _RESTARTS = 3  # singular values above about 1e-9 of the largest become 1
+_NEAR = 5.0  # times the root of ε: errors of G, of which a last cubic leaves some units of ε
 _WELL = 0.1  # least singular value, relative to the largest, for the derivative of the limit
 _SOLVED = {torch.float32: 1e-4, torch.float64: 1e-14}  # residuals of linear equations
 _STEPS = 100
 _LANCZOS = 12  # steps
 _MARGIN = 3.0  # residuals
+
+
+def cubic(low: float) -> Step:
+    """The cubic ρx(3 − ρ²x²) / 2 that raises the least value on [l, 1] most, without exceeding 1.
+
+    With ρ² = 3 / (1 + l + l²), it takes both ends of [l, 1] to the same value, its least, which is
+    1 − 3(1 − l)² / 8 to second order.
+    """
+    scale = (3 / (1 + low + low**2)) ** 0.5
+    least = scale * low * (3 - (scale * low) ** 2) / 2
+    return 1.5 * scale, -0.5 * scale**3, 0.0, min(least, 1.0)
 
 
 def polar(name: str, step: Callable[[float], Step], order: int) -> Callable[[Tensor], Tensor]:
@@ -59,7 +71,8 @@ def _steps(
     Singular values above 1 would diverge: then all begins again with a bound of the norm that is
     `proved`, but larger.
     """
-    enough = torch.finfo(weight.dtype).eps ** (1 / order)
+    eps = torch.finfo(weight.dtype).eps
+    near, enough = _NEAR * eps**0.5, max(eps ** (1 / order), _NEAR * eps**0.5)
     matrix, product, scale = _normalized(weight, proved=proved)
     taken: list[float] = []
     saved: list[Tensor] = []
@@ -73,7 +86,10 @@ def _steps(
         if not done and 1 - low <= enough / 100:
             done = restarts == _RESTARTS
             restarts, low = restarts + 1, _lowest(product)
-        a, b, c, low = step(1.0 if done else low)
+        if distance <= near:
+            a, b, c, low = cubic(1 - distance / 2)
+        else:
+            a, b, c, low = step(1.0 if done else low)
         factor = product * b
         if c:
             factor.add_(gram(product), alpha=c)
