@@ -183,19 +183,20 @@ class _Synthesis(Function):
 
     @staticmethod
     def forward(parts: Tensor, across: Tensor, half: Tensor, full: Tensor, width: int) -> Tensor:
-        images, height = parts.shape[2], half.shape[2]
-        lines, first = parts.new_empty(2, across.shape[1], images, height), 0
+        images, height, columns = parts.shape[2], half.shape[2], across.shape[1]
+        lines, first = parts.new_empty(2, columns, height, images), 0
         for start, stop, down in _pieces(width, half, full):
             columns, rows = stop - start, down.shape[1]
-            cosines, sines = (wave.expand(columns, -1, -1) for wave in down)
-            block = parts[:, first : first + columns * rows].unflatten(1, (columns, rows))
-            real, imaginary = (part.mT for part in block)  # (K', N, J)
+            cosines, sines = (wave.mT.expand(columns, -1, -1) for wave in down)  # (K', h, J)
+            real, imaginary = parts[:, first : first + columns * rows].unflatten(1, (columns, rows))
             into = lines[:, start:stop]
-            into[0].baddbmm_(real, cosines, beta=0).baddbmm_(imaginary, sines, alpha=-1)
-            into[1].baddbmm_(real, sines, beta=0).baddbmm_(imaginary, cosines)
+            into[0].baddbmm_(cosines, real, beta=0).baddbmm_(sines, imaginary, alpha=-1)
+            into[1].baddbmm_(sines, real, beta=0).baddbmm_(cosines, imaginary)
             first += columns * rows
-        flat = lines.flatten(2).flatten(0, 1).mT @ across.flatten(0, 1)
-        return flat.view(images, height, -1)
+        # Rows of pixels from all columns, with images last: then one transpose of a matrix.
+        waves = across.flatten(0, 1).mT.expand(height, -1, -1)  # (h, w, 2K)
+        pixels = torch.bmm(waves, lines.flatten(0, 1).transpose(0, 1))  # (h, w, N)
+        return pixels.flatten(0, 1).mT.contiguous().view(images, height, -1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -25,6 +25,7 @@ __all__ = ["SymbolExponential"]
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ _STEPS = 8  # radii are rounded up to multiples of 1 / 8
 _LARGEST = 2.0  # norm of one polynomial, above which it is repeated
 
 Parts = tuple[Tensor, Tensor]  # the real and the imaginary part
+Summed = tuple[Tensor, Tensor, Tensor]  # and their sum, which products take
 
 
 class SymbolExponential(SymbolMap):
@@ -82,8 +84,8 @@ class _Exponential(Function):
 
     @staticmethod
     def forward(ctx: Any, real: Tensor, imaginary: Tensor, rows: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        matrix, row = (real, imaginary), (rows[0], rows[1])
-        factors = _factors(_radius(matrix, row), _NEGLIGIBLE * torch.finfo(rows.dtype).eps)
+        matrix, row = _summed((real, imaginary)), (rows[0], rows[1])
+        factors = _factors(_radius(matrix[:2], row), _NEGLIGIBLE * torch.finfo(rows.dtype).eps)
         different = list(dict.fromkeys(factors))
         # A product with the matrix takes N / B times the operations of one with B rows.
         ctx.formed = rows.shape[3] < len(factors) * rows.shape[2]
@@ -95,24 +97,25 @@ class _Exponential(Function):
             for factor in factors:
                 visited.append(row)
                 row = _times(row, formed[different.index(factor)])
-            ctx.save_for_backward(*matrix, *_flat(formed), *_flat(visited))
+            ctx.save_for_backward(*matrix, *chain(*formed), *chain(*visited))
         else:
             for scale, first, second in factors:
                 once = _times(row, matrix)
                 visited += [row, once]
                 row = _combine((scale, row), (first, once), (second, _times(once, matrix)))
-            ctx.save_for_backward(*matrix, *_flat(visited))
+            ctx.save_for_backward(*matrix, *chain(*visited))
         return torch.stack(row)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        matrix, *saved = _pairs(ctx.saved_tensors)
+        matrix, saved = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         row = (grads[0][0], grads[0][1])
         if ctx.formed:
-            count = len(ctx.different)
-            formed, visited = saved[:count], saved[count:]
-            slope, of_square = _zeros(matrix), _zeros(matrix)
+            count = 3 * len(ctx.different)
+            formed = list(zip(*(saved[i:count:3] for i in range(3)), strict=True))
+            visited = _pairs(saved[count:])
+            slope, of_square = _zeros(matrix[:2]), _zeros(matrix[:2])
             for factor, before in zip(reversed(ctx.factors), reversed(visited), strict=True):
                 outer = _outer(before, row)
                 row = _times_adjoint(row, formed[ctx.different.index(factor)])
@@ -123,7 +126,7 @@ class _Exponential(Function):
             doubled = (real + real.mT, imaginary - imaginary.mT)
             slope = _combine((1.0, slope), (-1.0, _times(doubled, matrix)))
             return *slope, torch.stack(row)
-        lefts, rights = saved, []
+        lefts, rights = _pairs(saved), []
         for (scale, first, second), _ in zip(reversed(ctx.factors), lefts[::2], strict=True):
             later = _combine((second, row))
             once = _combine((first, row), (-1.0, _times(later, matrix)))
@@ -132,17 +135,17 @@ class _Exponential(Function):
         return *_outer(_stack(lefts), _stack(rights)), torch.stack(row)
 
 
-def _times(row: Parts, matrix: Parts) -> Parts:
+def _times(row: Parts, matrix: Summed) -> Parts:
     """(R + iJ)(X + iY) by three products: RX, JY and (R + J)(X + Y)."""
     near, far = torch.bmm(row[0], matrix[0]), torch.bmm(row[1], matrix[1])
-    mixed = torch.bmm(row[0] + row[1], matrix[0] + matrix[1])
+    mixed = torch.bmm(row[0] + row[1], matrix[2])
     return near - far, mixed.sub_(near).sub_(far)
 
 
-def _times_adjoint(row: Parts, matrix: Parts) -> Parts:
+def _times_adjoint(row: Parts, matrix: Summed) -> Parts:
     """(R + iJ)(X + iY)* by three products: RX*, JY* and (J − R)(X + Y)*."""
     near, far = torch.bmm(row[0], matrix[0].mT), torch.bmm(row[1], matrix[1].mT)
-    mixed = torch.bmm(row[1] - row[0], (matrix[0] + matrix[1]).mT)
+    mixed = torch.bmm(row[1] - row[0], matrix[2].mT)
     return near + far, mixed.add_(near).sub_(far)
 
 
@@ -153,18 +156,22 @@ def _outer(left: Parts, right: Parts) -> Parts:
     return near + far, mixed.sub_(near).add_(far)
 
 
-def _square(matrix: Parts) -> Parts:
+def _square(matrix: Summed) -> Parts:
     """X² for skew X, whose real part is skew and whose imaginary part is symmetric: YZ + ZY is YZ − (YZ)*."""
     mixed = torch.bmm(matrix[0], matrix[1])
     real = torch.bmm(matrix[0], matrix[0]).sub_(torch.bmm(matrix[1], matrix[1]))
     return real, mixed - mixed.mT
 
 
-def _quadratic(matrix: Parts, square: Parts, factor: tuple[float, float, float]) -> Parts:
+def _quadratic(matrix: Summed, square: Parts, factor: tuple[float, float, float]) -> Summed:
     scale, first, second = factor
-    real, imaginary = _combine((first, matrix), (second, square))
+    real, imaginary = _combine((first, matrix[:2]), (second, square))
     real.diagonal(dim1=1, dim2=2).add_(scale)
-    return real, imaginary
+    return _summed((real, imaginary))
+
+
+def _summed(parts: Parts) -> Summed:
+    return *parts, parts[0] + parts[1]
 
 
 def _combine(*terms: tuple[float, Parts]) -> Parts:
@@ -185,10 +192,6 @@ def _stack(parts: Sequence[Parts]) -> Parts:
     """Rows of one after those of the other."""
     real, imaginary = zip(*parts, strict=True)
     return torch.cat(real, dim=1), torch.cat(imaginary, dim=1)
-
-
-def _flat(parts: Sequence[Parts]) -> list[Tensor]:
-    return [tensor for pair in parts for tensor in pair]
 
 
 def _pairs(tensors: Sequence[Tensor]) -> list[Parts]:
