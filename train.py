@@ -104,9 +104,12 @@ def how_to_resume(args: argparse.Namespace) -> str:
 
 def print_names() -> None:
     """Prints what configs can name."""
+    kinds: dict[str, list[str]] = {}
+    for name in layers.names():
+        kinds.setdefault(layers.card(name).kind, []).append(name)
     registries = {
         "models": models.names(),
-        "layers": layers.names(),
+        **{f"layers, {kind}": names for kind, names in sorted(kinds.items())},
         "losses": losses.names(),
         "optimizers": optim.names(),
         "data sets": data.names(),
