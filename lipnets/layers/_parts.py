@@ -17,10 +17,10 @@ def writes(*tensors: Tensor) -> bool:
     """Whether operations may write into tensors: neither traced nor transformed nor differentiated."""
     return not (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or peek_interpreter_stack() is not None  # of torch.func
-        or forward_ad._current_level >= 0
         or any(is_legacy_batchedtensor(tensor) for tensor in tensors)  # of batched gradients
+        or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
     )
 
 

@@ -106,7 +106,7 @@ add(
     Card(choose="Dense layers of few channels, where any order of them may matter.", **_ANIL),
 )
 
-_LARGEST = 16  # groups, up to which a network is quicker than torch.sort
+_LARGEST, _LARGEST_DENSE = 16, 4  # groups, up to which a network is quicker than torch.sort
 
 
 def _sorted(x: Tensor, group_size: int) -> Tensor:
@@ -116,12 +116,13 @@ def _sorted(x: Tensor, group_size: int) -> Tensor:
             f"The number of channels should be a multiple of {group_size}, got a tensor of shape "
             f"{tuple(x.shape)}, with channels in dimension 1."
         )
-    if group_size <= _LARGEST and torch.compiler.is_compiling():  # it fuses what is written plainly
+    small = group_size <= (_LARGEST if x.ndim > 2 else _LARGEST_DENSE)
+    if small and torch.compiler.is_compiling():  # it fuses what is written plainly
         wires = _wires(x, group_size)
         for i, j in comparators(group_size):
             wires[i], wires[j] = wires[i].maximum(wires[j]), wires[i].minimum(wires[j])
         return torch.stack(wires, dim=2).flatten(1, 2)
-    if group_size > _LARGEST or not writes(x):
+    if not small or not writes(x):
         groups = x.unflatten(1, (-1, group_size))
         return groups.sort(dim=2, descending=True).values.flatten(1, 2)
     if torch.is_grad_enabled() and x.requires_grad:

@@ -12,12 +12,15 @@ clips three angles.
 __all__ = ["Householder", "Householder2"]
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ._parts import compare, parts, weights, writes
 from ._registry import Card, add
 
 
@@ -54,13 +57,15 @@ class _Reflections(nn.Module):
                 f"The number of channels should be {self.channels}, got a tensor of shape "
                 f"{tuple(x.shape)}, with channels in dimension 1."
             )
+        halves = (self.angles / 2).to(x.dtype)
+        if writes(x, halves):
+            saves = torch.is_grad_enabled() and (x.requires_grad or halves.requires_grad)
+            return _Reflect.apply(x, halves, saves)  # pyright: ignore[reportReturnType]
         first, second = x.unflatten(1, (-1, 2)).unbind(2)
-        for angle in (self.angles / 2).to(x.dtype):
-            sine = angle.sin().view(-1, *[1] * (x.ndim - 2))
-            cosine = angle.cos().view(-1, *[1] * (x.ndim - 2))
-            inside = (second * cosine - first * sine).clamp_min(0) * 2
-            first = torch.addcmul(first, inside, sine)
-            second = torch.addcmul(second, inside, cosine, value=-1)
+        for sine, cosine in _normals(halves, x.ndim):
+            inside = (second * cosine - first * sine).clamp_min(0)
+            first = torch.addcmul(first, inside, sine, value=2)
+            second = torch.addcmul(second, inside, cosine, value=-2)
         return torch.stack([first, second], dim=2).flatten(1, 2)
 
 
@@ -119,3 +124,78 @@ add(
     Householder2,
     Card(choose="Where two learned reflections of each pair are worth twice the time.", **_SINGLA),
 )
+
+
+def _normals(halves: Tensor, ndim: int) -> list[tuple[Tensor, Tensor]]:
+    """Sines and cosines of half angles, each with the shape of channels of an input."""
+    shape = (len(halves), -1, *[1] * (ndim - 2))
+    return list(zip(halves.sin().view(shape), halves.cos().view(shape), strict=True))
+
+
+def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = x.reshape(len(x), x.shape[1] // 2, 2, *x.shape[2:]).unbind(2)
+    return first, second
+
+
+class _Reflect(Function):
+    """Reflections of pairs of channels, which save their output, and of each pair whether it moved.
+
+    With y = H(θ)z the reflected pair, dH/dθ = JH for J the rotation by π/2: the derivative of gᵀy is
+    gᵀJy = y₁g₂ − y₂g₁, which any further reflection of both y and g multiplies with its determinant −1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, halves: Tensor, saves: bool) -> Tensor:
+        out = torch.empty_like(x)
+        wire = _pairs(x)[0]
+        masks = [torch.empty_like(wire, dtype=torch.bool) for _ in halves if saves]
+        normals = _normals(halves, x.ndim)
+        for part in parts(x):
+            first, second = _pairs(x[part])
+            for k, (sine, cosine) in enumerate(normals, start=1):
+                ends = _pairs(out[part]) if k == len(normals) else (None, None)
+                inside = (second * cosine).addcmul_(first, sine, value=-1)
+                if saves:
+                    compare(inside, 0, masks[k - 1][part])
+                inside.clamp_min_(0)
+                first = torch.addcmul(first, inside, sine, value=2, out=ends[0])
+                second = torch.addcmul(second, inside, cosine, value=-2, out=ends[1])
+        ctx.save_for_backward(out, halves, *masks)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, (out, halves, *masks) = grads[0], ctx.saved_tensors
+        if not writes(grad) or torch.is_grad_enabled():
+            *pair, turns = _back(grad, out, halves, masks, (None, None))
+            return torch.stack(pair, dim=2).reshape(grad.shape), turns, None
+        result = torch.empty_like(grad)
+        turns = [
+            _back(grad[p], out[p], halves, [mask[p] for mask in masks], _pairs(result[p]))[2]
+            for p in parts(grad)
+        ]
+        return result, torch.stack(turns).sum(dim=0), None
+
+
+def _back(
+    grad: Tensor,
+    out: Tensor,
+    halves: Tensor,
+    masks: Sequence[Tensor],
+    ends: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives for the first and second channels of pairs, written to `ends`, and for `halves`."""
+    (first, second), (left, right) = _pairs(grad), _pairs(out)
+    turn = torch.addcmul(left * second, right, first, value=-1)
+    over = (0, *range(2, turn.ndim))
+    turns: list[Tensor] = []
+    for k, (sine, cosine) in reversed(list(enumerate(_normals(halves, grad.ndim)))):
+        moved = weights(masks[k], grad.dtype)
+        turned = turn * moved
+        turns.insert(0, 2 * turned.sum(dim=over))  # of half the angle
+        if k:
+            turn = torch.sub(turn, turned, alpha=2)
+        inside = torch.addcmul(second * cosine, first, sine, value=-1) * moved
+        first = torch.addcmul(first, inside, sine, value=2, out=None if k else ends[0])
+        second = torch.addcmul(second, inside, cosine, value=-2, out=None if k else ends[1])
+    return first, second, torch.stack(turns)

@@ -56,3 +56,38 @@ def test_channels_without_a_partner_are_refused(channels) -> None:
 def test_other_numbers_of_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="should be 4"):
         Householder(4)(torch.zeros(1, 8))
+
+
+# Torch writes some of its forward derivatives in a language that it deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.parametrize("build", [Householder, Householder2])
+def test_derivatives_are_those_of_finite_differences(build) -> None:
+    module = build(4)
+
+    def call(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(module, {"angles": angles}, x)
+
+    angles = torch.randn_like(module.angles).requires_grad_()
+    given = (torch.randn(3, 4, 2, requires_grad=True), angles)
+    forward = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}  # fmt: skip
+    assert torch.autograd.gradcheck(call, given, **forward)
+    assert torch.autograd.gradgradcheck(call, given)
+
+
+@pytest.mark.parametrize("build", [Householder, Householder2])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_parts_of_a_batch_and_layouts_of_memory_change_nothing(
+    build, memory_format, monkeypatch
+) -> None:
+    module, x = build(4), torch.randn(5, 4, 3, 3)
+    torch.nn.init.uniform_(module.angles, -7, 7)
+    plain = torch.func.vmap(lambda example: module(example[None])[0])(x)  # by plain operations
+    expected = torch.autograd.grad(plain.pow(3).sum(), module.angles)[0]
+    monkeypatch.setattr("lipnets.layers._parts._PART", 80)
+    laid_out = x.to(memory_format=memory_format).requires_grad_()
+    out = module(laid_out)
+    out.pow(3).sum().backward()
+    torch.testing.assert_close(out, plain)
+    torch.testing.assert_close(module.angles.grad, expected)
+    with torch.no_grad():
+        assert torch.equal(module(laid_out), out)
