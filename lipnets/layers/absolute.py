@@ -9,10 +9,14 @@ References:
 
 __all__ = ["Abs", "BetaAbs", "SoftHuber"]
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ._parts import parts, writes
 from ._registry import Card, add
 
 
@@ -47,6 +51,8 @@ class BetaAbs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
         count = int(self.beta * x.shape[1])
+        if writes(x):
+            return _SomeAbsolute.apply(x, count)  # pyright: ignore[reportReturnType]
         return torch.cat([x[:, :count].abs(), x[:, count:]], dim=1)
 
 
@@ -73,6 +79,8 @@ class SoftHuber(nn.Module):
         return f"delta={self.delta:g}"
 
     def forward(self, x: Tensor) -> Tensor:
+        if writes(x):
+            return _Smooth.apply(x, self.delta)  # pyright: ignore[reportReturnType]
         return torch.hypot(x, x.new_full((), self.delta)) - self.delta
 
 
@@ -131,3 +139,58 @@ add(
         shape=(6,),
     ),
 )
+
+
+class _SomeAbsolute(Function):
+    """The absolute value of the first channels, of whose signs a byte each is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int) -> Tensor:
+        out = torch.empty_like(x)
+        saves = ctx.needs_input_grad[0]
+        signs = torch.empty_like(x[:, :count], dtype=torch.int8) if saves else None
+        for part in parts(x):
+            torch.abs(x[part, :count], out=out[part, :count])
+            out[part, count:] = x[part, count:]
+            if signs is not None:
+                signs[part] = x[part, :count].sign()
+        ctx.count = count
+        ctx.save_for_backward(signs)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, count, signs = grads[0], ctx.count, ctx.saved_tensors[0]
+        if not writes(grad) or torch.is_grad_enabled():
+            return torch.cat([grad[:, :count] * signs, grad[:, count:]], dim=1), None
+        result = torch.empty_like(grad)
+        for part in parts(grad):
+            chosen = signs[part].to(grad.dtype)
+            torch.mul(grad[part, :count], chosen, out=result[part, :count])
+            result[part, count:] = grad[part, count:]
+        return result, None
+
+
+class _Smooth(Function):
+    """√(x² + δ²) − δ, whose derivative is x divided by the output plus δ."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: float) -> Tensor:
+        out, width = torch.empty_like(x), x.new_full((), delta)
+        for part in parts(x):
+            torch.hypot(x[part], width, out=out[part]).sub_(delta)
+        ctx.delta = delta
+        ctx.save_for_backward(x, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, (x, out) = grads[0], ctx.saved_tensors
+        if not writes(grad) or torch.is_grad_enabled():
+            return grad * (x / (out + ctx.delta)), None
+        result = torch.empty_like(grad)
+        for part in parts(grad):
+            slopes = torch.add(out[part], ctx.delta)
+            torch.div(x[part], slopes, out=slopes)
+            torch.mul(grad[part], slopes, out=result[part])
+        return result, None

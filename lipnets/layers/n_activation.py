@@ -10,10 +10,14 @@ activation is the absolute value of what is above −1.
 
 __all__ = ["NActivation"]
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ._parts import parts, writes
 from ._registry import Card, named
 
 
@@ -62,11 +66,53 @@ class NActivation(nn.Module):
                 f"{tuple(x.shape)}, with channels in dimension 1."
             )
         first, second = self.thresholds.to(x.dtype).view(2, -1, *[1] * (x.ndim - 2))
-        inside = torch.clamp(x, first.minimum(second), first.maximum(second))
-        return torch.sub(x, inside, alpha=2)
+        low, high = first.minimum(second), first.maximum(second)
+        if writes(x, low):
+            saves = torch.is_grad_enabled() and (x.requires_grad or low.requires_grad)
+            return _Bend.apply(x, low, high, saves)  # pyright: ignore[reportReturnType]
+        return torch.sub(x, torch.clamp(x, low, high), alpha=2)
 
 
 @rule(NActivation)
 def _n_activation(module: NActivation, shape: Shape) -> Bound:
     """Continuous and piecewise linear: x ↦ clamp(x, a, b) has slopes 0, 1, 0, hence 1, −1 and 1."""
     return Bound(1.0, "NActivation: slopes 1 and −1")
+
+
+class _Bend(Function):
+    """x − 2 clamp(x, low, high), of which a byte is saved for each entry: −1 below, 1 above, else 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, saves: bool) -> Tensor:
+        out = torch.empty_like(x)
+        sides = torch.empty_like(x, dtype=torch.int8) if saves else None
+        for part in parts(x):
+            inside = torch.maximum(x[part], low)  # quicker than clamping by two tensors
+            torch.minimum(inside, high, out=inside)
+            torch.sub(x[part], inside, alpha=2, out=out[part])
+            if sides is not None:
+                sides[part] = torch.sub(x[part], inside, out=inside).sign_()
+        ctx.save_for_backward(sides)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, sides = grads[0], ctx.saved_tensors[0]
+        over = (0, *range(2, grad.ndim))
+        if not writes(grad) or torch.is_grad_enabled():
+            signs = sides.to(grad.dtype)
+            signed = grad * signs
+            outside = signed * signs
+            both = torch.stack([signed.sum(dim=over), outside.sum(dim=over)])
+            result = 2 * outside - grad
+        else:
+            result, sums = torch.empty_like(grad), []
+            for part in parts(grad):
+                signs = sides[part].to(grad.dtype)
+                signed = grad[part] * signs
+                outside = torch.mul(signed, signs, out=signs)
+                sums.append(torch.stack([signed.sum(dim=over), outside.sum(dim=over)]))
+                torch.sub(outside, grad[part], alpha=0.5, out=result[part]).mul_(2)
+            both = torch.stack(sums).sum(dim=0)
+        signed, outside = both.view(2, -1, *[1] * (grad.ndim - 2))
+        return result, signed - outside, -signed - outside, None

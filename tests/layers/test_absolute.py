@@ -42,3 +42,30 @@ def test_soft_huber_is_smooth_and_close_to_the_absolute_value() -> None:
 def test_widths_that_are_not_positive_are_refused(delta) -> None:
     with pytest.raises(ValueError, match="'delta' should be positive"):
         SoftHuber(delta)
+
+
+# Torch writes some of its forward derivatives in a language that it deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.parametrize("module", [BetaAbs(0.5), SoftHuber(0.3)])
+def test_derivatives_are_those_of_finite_differences(module) -> None:
+    x = torch.randn(3, 4, 2, requires_grad=True)
+    forward = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}  # fmt: skip
+    assert torch.autograd.gradcheck(module, x, **forward)
+    assert torch.autograd.gradgradcheck(lambda x: module(x) ** 3, x)
+
+
+@pytest.mark.parametrize("module", [BetaAbs(0.5), SoftHuber(0.3)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_parts_of_a_batch_and_layouts_of_memory_change_nothing(
+    module, memory_format, monkeypatch
+) -> None:
+    x = torch.randn(5, 4, 3, 3)
+    expected, slopes = torch.func.jvp(module, (x,), (torch.ones_like(x),))  # by plain operations
+    monkeypatch.setattr("lipnets.layers._parts._PART", 80)
+    laid_out = x.to(memory_format=memory_format).requires_grad_()
+    out = module(laid_out)
+    out.sum().backward()
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(laid_out.grad, slopes)
+    with torch.no_grad():
+        assert torch.equal(module(laid_out), out)

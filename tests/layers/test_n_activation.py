@@ -33,12 +33,34 @@ def test_thresholds_of_a_channel_act_on_that_channel() -> None:
         torch.testing.assert_close(module(x)[:, k], expected)
 
 
+# Torch writes some of its forward derivatives in a language that it deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_derivatives_are_those_of_finite_differences() -> None:
     module = NActivation(3)
-    assert torch.autograd.gradcheck(
-        lambda x, thresholds: torch.func.functional_call(module, {"thresholds": thresholds}, x),
-        (torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)),
-    )
+
+    def call(x: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(module, {"thresholds": thresholds}, x)
+
+    given = (torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True))
+    forward = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}  # fmt: skip
+    assert torch.autograd.gradcheck(call, given, **forward)
+    assert torch.autograd.gradgradcheck(lambda *given: call(*given) ** 3, given)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_parts_of_a_batch_and_layouts_of_memory_change_nothing(memory_format, monkeypatch) -> None:
+    module, x = NActivation(4), torch.randn(5, 4, 3, 3)
+    torch.nn.init.normal_(module.thresholds)
+    plain = torch.func.vmap(lambda example: module(example[None])[0])(x)  # by plain operations
+    expected = torch.autograd.grad(plain.pow(3).sum(), module.thresholds)[0]
+    monkeypatch.setattr("lipnets.layers._parts._PART", 80)
+    laid_out = x.to(memory_format=memory_format).requires_grad_()
+    out = module(laid_out)
+    out.pow(3).sum().backward()
+    torch.testing.assert_close(out, plain)
+    torch.testing.assert_close(module.thresholds.grad, expected)
+    with torch.no_grad():
+        assert torch.equal(module(laid_out), out)
 
 
 def test_other_numbers_of_channels_are_refused() -> None:
