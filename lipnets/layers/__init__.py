@@ -104,6 +104,14 @@ from .sll_aoc import sll_aoc_conv2d
 from .spectral_conv import spectral_conv1d, spectral_conv2d, spectral_conv3d
 from .spline import LinearSpline
 from .standardize import Standardize
+from .symbol_conv1d import (
+    SymbolConv1d,
+    bro_conv1d,
+    cayley_conv1d,
+    lot_conv1d,
+    soc_conv1d,
+    svcm_conv1d,
+)
 from .symbol_conv2d import StoredConv2d, SymbolConv2d
 from .token_mixer import TokenMixer, token_mixer
 
@@ -151,6 +159,7 @@ __all__ = [
     "SpatialShift2d",
     "Standardize",
     "StoredConv2d",
+    "SymbolConv1d",
     "SymbolConv2d",
     "TokenMixer",
     "antialiased_conv2d",
@@ -175,10 +184,12 @@ __all__ = [
     "bcop_conv3d",
     "bjorck_linear",
     "blur_pool2d",
+    "bro_conv1d",
     "bro_conv2d",
     "bro_linear",
     "build",
     "card",
+    "cayley_conv1d",
     "cayley_conv2d",
     "cayley_linear",
     "cholesky_linear",
@@ -196,6 +207,7 @@ __all__ = [
     "l2_attention",
     "lires_conv2d",
     "lires_linear",
+    "lot_conv1d",
     "lot_conv2d",
     "low_rank_linear",
     "lprelu",
@@ -218,11 +230,13 @@ __all__ = [
     "sll_aoc_conv2d",
     "sll_conv2d",
     "sll_linear",
+    "soc_conv1d",
     "soc_conv2d",
     "spectral_conv1d",
     "spectral_conv2d",
     "spectral_conv3d",
     "spectral_linear",
+    "svcm_conv1d",
     "svcm_conv2d",
     "token_mixer",
     "unit_norm_linear",

@@ -5,13 +5,9 @@ __all__ = ["bro_conv2d", "bro_linear", "cayley_conv2d", "lot_conv2d", "soc_conv2
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ..parametrizations.reflection import Reflection, SymbolReflection
-from ..parametrizations.symbol_cayley import SymbolCayley
-from ..parametrizations.symbol_clip import SymbolClip
-from ..parametrizations.symbol_exponential import SymbolExponential
-from ..parametrizations.symbol_polar import SymbolPolar
-from ._convolution import start_orthogonal
+from ..parametrizations.reflection import Reflection
 from ._registry import Card, drop_in
+from ._symbol_maps import cayley, clip, exponential, polar, reflect
 from .symbol_conv2d import SymbolConv2d
 
 _EXAMPLE = {
@@ -41,7 +37,7 @@ def cayley_conv2d(conv: SymbolConv2d) -> None:
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """
-    conv.constrain(SymbolCayley())
+    cayley(conv)
 
 
 @drop_in(
@@ -61,8 +57,7 @@ def lot_conv2d(conv: SymbolConv2d) -> None:
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """
-    conv.constrain(SymbolPolar())
-    start_orthogonal(conv.weight, conv.geometry.stride)
+    polar(conv)
 
 
 @drop_in(
@@ -82,8 +77,7 @@ def svcm_conv2d(conv: SymbolConv2d) -> None:
 
     1-Lipschitz under circular and zero padding.  One group, dilation 1.
     """
-    conv.constrain(SymbolClip())
-    start_orthogonal(conv.weight, conv.geometry.stride)
+    clip(conv)
 
 
 @drop_in(
@@ -103,9 +97,7 @@ def bro_conv2d(conv: SymbolConv2d) -> None:
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """
-    rows, columns = conv.out_channels, conv.in_channels * conv.geometry.phases
-    size = max(rows, columns)
-    conv.constrain(SymbolReflection(rows, columns), (size, (size + 1) // 2))
+    reflect(conv)
 
 
 @drop_in(
@@ -125,9 +117,7 @@ def soc_conv2d(conv: SymbolConv2d) -> None:
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """
-    rows, columns = conv.out_channels, conv.in_channels * conv.geometry.phases
-    size = max(rows, columns)
-    conv.constrain(SymbolExponential(rows, columns), (size, size))
+    exponential(conv)
 
 
 @drop_in(
