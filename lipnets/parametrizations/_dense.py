@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 _BLOCK = 128  # columns of a block of a Gram matrix: smaller ones make products slow
-FEW, MANY = 1.0, 12.0  # units of rounding: errors of frames that stay, and that are corrected
+FEW, MANY = 1.0, 16.0  # units of rounding: errors of frames that stay, and that are corrected
 _CORRECTIONS = 3
 
 
-def gram(matrix: Tensor, other: Tensor | None = None) -> Tensor:
+def gram(matrix: Tensor, other: Tensor | None = None, sign: float = 1) -> Tensor:
     """Computes WᵀW, of large matrices with the blocks below the diagonal copied from those above.
 
     Arguments:
         matrix: The matrix W, with shape (M, N).
         other: A matrix V of the same shape, for which WᵀV is symmetric, to compute that instead.
+        sign: −1 where WᵀV is skew.
 
     Returns:
         A matrix that is symmetric but for rounding within blocks, with shape (N, N), in two thirds
@@ -33,6 +34,8 @@ def gram(matrix: Tensor, other: Tensor | None = None) -> Tensor:
         strip = matrix[:, start:stop].mT @ other[:, start:]
         out[start:stop, start:] = strip
         out[stop:, start:stop] = strip[:, _BLOCK:].mT
+        if sign != 1:
+            out[stop:, start:stop].neg_()
     return out
 
 

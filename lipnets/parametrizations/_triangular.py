@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ._dense import plus_transpose
 
+_BLOCK = 256  # columns
 _SMALLEST = 1e-6  # diagonal entries of R, relative to the largest, that count as zero
 _HUGE = 1e18  # stands for infinity on the diagonal
 
@@ -32,9 +33,21 @@ def frame_gradient(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     if frame.shape[0] > frame.shape[1]:
         total = torch.addmm(grad, frame, below - inner)
     else:
-        total = frame @ below
+        total = _times_lower(frame, below)
     diagonal = upper.diagonal().abs()
     vanishes = diagonal <= _SMALLEST * diagonal.amax()
     safe = upper.clone()
     safe.diagonal().masked_fill_(vanishes, _HUGE)
     return torch.linalg.solve_triangular(safe.mT, total, upper=False, left=False)
+
+
+def _times_lower(matrix: Tensor, lower: Tensor) -> Tensor:
+    """A product with a lower triangular matrix, by blocks of columns without the zeros above them."""
+    size = len(lower)
+    if size <= _BLOCK:
+        return matrix @ lower
+    out = matrix.new_empty(matrix.shape)
+    for start in range(0, size, _BLOCK):
+        columns = slice(start, start + _BLOCK)
+        torch.mm(matrix[:, start:], lower[start:, columns], out=out[:, columns])
+    return out

@@ -42,7 +42,7 @@ class Exponential(nn.Module):
 def _frame(weight: Tensor) -> Tensor:
     rows, columns = weight.shape
     square = torch.nn.functional.pad(weight, (0, rows - columns))
-    return exponential(square - square.mT)[:, :columns]
+    return exponential(square - square.mT.contiguous())[:, :columns]
 
 
 def exponential(skew: Tensor) -> Tensor:
@@ -76,14 +76,17 @@ def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     term = plus_transpose(inner, -1).mul_(0.5)
     total = term.clone()
     small = skew * math.ldexp(1.0, -len(roots))
-    enough, k = torch.finfo(skew.dtype).eps * float(term.norm()), 0
-    while float(term.norm()) > enough and k < _TERMS:
+    size = before = float(term.norm())
+    enough, k = torch.finfo(skew.dtype).eps * size, 0
+    # Terms decrease faster than a geometric series: the next one is about size² / before, or less.
+    while size * min(size / (before or 1.0), 1.0) > enough and k < _TERMS:
         k += 1
         product = small @ term
         term = plus_transpose(product, -1).mul_(1 / (k + 1))
         total += term
+        before, size = size, float(term.norm())
     for root in roots:
-        total = (total + root @ total @ root.mT).mul_(0.5)
+        total.add_(gram((root @ total).mT, root.mT, sign=-1)).mul_(0.5)
     return total
 
 
@@ -101,7 +104,7 @@ def _even(square: Tensor, fourth: Tensor, odd: int) -> Tensor:
     out = fourth * inverse[2 * blocks + 2]
     for k in reversed(range(blocks + 1)):
         if k < blocks:
-            out = fourth @ out
+            out = gram(fourth, out)  # both are polynomials of one symmetric matrix
         out.add_(square, alpha=inverse[2 * k + 1])
         out.diagonal().add_(inverse[2 * k])
     return out

@@ -67,12 +67,10 @@ def _backward(saved: Sequence[Tensor], grad: Tensor) -> Tensor:
     columns = weight.shape[1]
     left = torch.linalg.solve_triangular(upper, weight, upper=True, left=False)  # Y
     outer = grad @ right  # CZᵀ
-    inner = left.mT @ outer
-    symmetric = inner.triu(1)
-    symmetric = plus_transpose(symmetric)
-    symmetric.diagonal().copy_(inner.diagonal())
-    total = torch.addmm(outer, weight, symmetric, beta=-1)
-    total[:columns] -= grad.mT @ left
+    inner = gram(left, outer).triu_()  # symmetric or not: what is above the diagonal is computed
+    inner.diagonal().mul_(0.5)
+    total = torch.addmm(outer, weight, plus_transpose(inner), beta=-1)
+    total[:columns].addmm_(grad.mT, left, alpha=-1)
     return total.masked_fill_((weight == 0).all(dim=0), 0.0)
 
 

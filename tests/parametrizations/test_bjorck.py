@@ -35,6 +35,20 @@ def test_steps_along_the_weight_and_along_scalings_have_no_effect() -> None:
     assert (weight.grad * weight.detach()).sum().abs() < 1e-10
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (9, 5), (5, 9)])
+@pytest.mark.parametrize("method", [Bjorck, NewtonSchulz])
+def test_the_derivative_is_that_of_the_limit_or_of_the_steps_to_it(method, shape) -> None:
+    # Above and below the condition from which the derivative of the limit is taken.
+    for smallest in (0.8, 0.3, 0.11, 0.09, 0.01):
+        left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+        weight = ((left * torch.linspace(smallest, 1, 5 if 5 in shape else 7)) @ right) * 3
+        grad = torch.randn(shape)
+        found = torch.autograd.grad(method()(weight.requires_grad_()), weight, grad)[0]
+        plain = torch.linalg.svd(weight, full_matrices=False)
+        expected = torch.autograd.grad(plain[0] @ plain[2], weight, grad)[0]
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", [Bjorck, NewtonSchulz])
 def test_a_norm_that_was_underestimated_does_no_harm(method, monkeypatch) -> None:
     # A start that is orthogonal to the largest singular vector, as a random one never is.

@@ -16,6 +16,16 @@ def test_gram_matrices_are_those_of_products(shape) -> None:
     torch.testing.assert_close(product, product.mT)
 
 
+@pytest.mark.parametrize("size", [5, 384])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_symmetric_and_skew_products_are_those_of_torch(size, sign) -> None:
+    matrix, other = torch.randn(size, size), torch.randn(size, size)
+    other = (other + sign * other.mT) @ matrix
+    torch.testing.assert_close(_dense.gram(matrix, other, sign=sign), matrix.mT @ other)
+    for view in (matrix, matrix.mT):
+        torch.testing.assert_close(_dense.plus_transpose(view, sign), view + sign * view.mT)
+
+
 @pytest.mark.parametrize("error", [1e-15, 1e-9, 1e-4, 1e-2])
 def test_frames_are_corrected_and_do_not_exceed_1(error) -> None:
     frame = torch.linalg.qr(torch.randn(30, 20)).Q + error * torch.randn(30, 20) / 10
