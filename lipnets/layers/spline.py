@@ -11,10 +11,14 @@ slope that was clipped gets no derivative.  Neither a scale nor a penalty of tot
 
 __all__ = ["LinearSpline"]
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ._parts import parts, writes
 from ._registry import Card, named
 
 
@@ -81,13 +85,14 @@ class LinearSpline(nn.Module):
         rises = spacing * slopes[:, 1:-1].cumsum(dim=1)
         rises = torch.cat([torch.zeros_like(rises[:, :1]), rises], dim=1)
         values = self.offset.to(x.dtype)[:, None] + rises  # at the knots
-        with torch.no_grad():
-            places = (x + self.limit) / spacing
-            pieces = places.floor().nan_to_num(0.0).clamp(-1, self.knots - 1).long() + 1
-            rows = torch.arange(x.shape[1], device=x.device).view(-1, *[1] * (x.ndim - 2))
-        knots = (pieces - 1).clamp_min(0)  # the knot to the left, or the first
-        left = spacing * knots.to(x.dtype) - self.limit
-        return values[rows, knots] + slopes[rows, pieces] * (x - left)
+        left = spacing * torch.arange(self.knots, device=x.device, dtype=x.dtype) - self.limit
+        # A line for each piece, of its slope and its value at 0; the first two share a knot.
+        values, left = (torch.cat([t[..., :1], t], dim=-1) for t in (values, left))
+        heights = values - slopes * left
+        if writes(x, slopes):
+            return _Lines.apply(x, slopes, heights, self.limit)  # pyright: ignore[reportReturnType]
+        pieces = _pieces(x.detach(), self.knots, self.limit)
+        return heights.flatten()[pieces] + slopes.flatten()[pieces] * x
 
 
 @rule(LinearSpline)
@@ -98,3 +103,52 @@ def _linear_spline(module: LinearSpline, shape: Shape) -> Bound:
     """
     slope = module.slopes.double().clamp(-1, 1).abs().max().item()
     return Bound(slope, "LinearSpline: largest slope")
+
+
+def _pieces(x: Tensor, knots: int, limit: float) -> Tensor:
+    """The index of the line of each entry, among those of all channels: c (knots + 1) + its piece."""
+    rows = torch.arange(1, x.shape[1] * (knots + 1), knots + 1, device=x.device, dtype=torch.int32)
+    scale = (knots - 1) / (2 * limit)
+    places = (x * scale).add_(limit * scale).floor_().clamp(-1, knots - 1).nan_to_num(0.0)
+    return places.to(torch.int32) + rows.view(-1, *[1] * (x.ndim - 2))
+
+
+class _Lines(Function):
+    """slopes[piece] x + heights[piece], which saves the input only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slopes: Tensor, heights: Tensor, limit: float) -> Tensor:
+        out = torch.empty_like(x)
+        for part in parts(x):
+            pieces = _pieces(x[part], slopes.shape[1] - 1, limit)
+            height, slope = _taken(heights, pieces), _taken(slopes, pieces)
+            torch.addcmul(height, slope, x[part], out=out[part])
+        ctx.limit = limit
+        ctx.save_for_backward(x, slopes)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, (x, slopes) = grads[0], ctx.saved_tensors
+        knots = slopes.shape[1] - 1
+        if not writes(grad) or torch.is_grad_enabled():
+            pieces = _pieces(x.detach(), knots, ctx.limit)
+            sums = [
+                slopes.new_zeros(slopes.numel()).index_add(0, pieces.reshape(-1), t.reshape(-1))
+                for t in (grad * x, grad)
+            ]
+            result = grad * _taken(slopes, pieces)
+            return result, *(t.view_as(slopes) for t in sums), None
+        result = torch.empty_like(grad)
+        totals = slopes.new_zeros(2, slopes.numel())
+        for part in parts(grad):
+            pieces = _pieces(x[part], knots, ctx.limit)
+            torch.mul(grad[part], _taken(slopes, pieces), out=result[part])
+            totals[0].index_add_(0, pieces.flatten(), (grad[part] * x[part]).flatten())
+            totals[1].index_add_(0, pieces.flatten(), grad[part].flatten())
+        return result, *totals.view(2, *slopes.shape), None
+
+
+def _taken(table: Tensor, places: Tensor) -> Tensor:
+    """Entries of a table, twice as fast as by indexing."""
+    return table.flatten().index_select(0, places.flatten()).view(places.shape)

@@ -49,6 +49,8 @@ def test_the_bound_is_the_largest_slope() -> None:
     assert lipschitz(module, (2,)).value == 1
 
 
+# Torch writes some of its forward derivatives in a language that it deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_derivatives_are_those_of_finite_differences() -> None:
     module = LinearSpline(2, knots=4)
     names = dict(module.named_parameters())
@@ -57,7 +59,26 @@ def test_derivatives_are_those_of_finite_differences() -> None:
         return torch.func.functional_call(module, dict(zip(names, values, strict=True)), x)
 
     x, slopes, offset = torch.randn(5, 2), 0.5 * torch.rand(2, 5), torch.randn(2)
-    assert torch.autograd.gradcheck(call, [t.requires_grad_() for t in (x, slopes, offset)])
+    given = [t.requires_grad_() for t in (x, slopes, offset)]
+    assert torch.autograd.gradcheck(call, given, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(lambda *given: call(*given) ** 3, given)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_parts_of_a_batch_and_layouts_of_memory_change_nothing(memory_format, monkeypatch) -> None:
+    module, x = LinearSpline(4, knots=5), torch.randn(5, 4, 3, 3)
+    torch.nn.init.uniform_(module.slopes, -1.5, 1.5)
+    plain = torch.func.vmap(lambda example: module(example[None])[0])(x)  # by plain operations
+    expected = torch.autograd.grad(plain.pow(3).sum(), list(module.parameters()))
+    monkeypatch.setattr("lipnets.layers._parts._PART", 80)
+    laid_out = x.to(memory_format=memory_format).requires_grad_()
+    out = module(laid_out)
+    out.pow(3).sum().backward()
+    torch.testing.assert_close(out, plain)
+    for parameter, grad in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+    with torch.no_grad():
+        assert torch.equal(module(laid_out), out)
 
 
 @pytest.mark.parametrize("wrong", [{"channels": 0}, {"knots": 1}, {"limit": 0.0}])
