@@ -1,6 +1,6 @@
 """Tests the tests of the trusted kernel: which changes to its code do they not notice?
 
-    python tests/mutation.py [FILE ...]        # default: the whole kernel, about an hour
+    python tests/mutation.py [FILE ...]        # default: the whole kernel, some hours
 
 Works on a copy, in `build/mutation`: mutmut leaves decorated functions alone, so that rules are
 registered below their definitions there.  Survivors are printed as differences.
@@ -21,6 +21,10 @@ TESTS = {
     "bounds": ["layers/test_contract.py", "test_certify.py", "test_export.py"],
     "rules": ["layers/test_contract.py", "test_convolutions.py"],
     "certify": ["test_certify.py", "test_export.py"],
+    **{
+        f"layers/{name}": [f"layers/test_{name}.py"]
+        for name in ("attention", "concat", "normalization", "potential", "residual", "sandwich")
+    },
 }
 
 
@@ -67,4 +71,4 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     for each in sys.argv[1:] or TESTS:
-        run(Path(each).stem)
+        run(each.removeprefix("lipnets/").removesuffix(".py"))
