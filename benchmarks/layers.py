@@ -86,8 +86,11 @@ def ours(name: str, shape: Shape) -> nn.Module:
     if "kernel_size" in given:
         given |= {"kernel_size": 3, "padding": 1}
         given.pop("stride", None)
-    if "num_features" in given:
-        given["num_features"] = channels
+    for key in ("num_features", "num_parameters"):
+        if key in given:
+            given[key] = channels
+    if "size" in given:
+        given["size"] = shape[2:]
     if name == "groupsort":
         given["group_size"] = 4
     if "padding_mode" in given:
