@@ -14,6 +14,7 @@ where some iterations would stop early.
 
 import argparse
 import gc
+import inspect
 import json
 import os
 import statistics
@@ -84,13 +85,16 @@ def ours(name: str, shape: Shape) -> nn.Module:
         if key in given:
             given[key] = channels
     if "kernel_size" in given:
-        given |= {"kernel_size": 3, "padding": 1}
+        given["kernel_size"] = 3
         given.pop("stride", None)
+        if "padding" in inspect.signature(layers.registry[name]).parameters:
+            given["padding"] = 1
     for key in ("num_features", "num_parameters"):
         if key in given:
             given[key] = channels
-    if "size" in given:
-        given["size"] = shape[2:]
+    for key in ("size", "normalized_shape"):
+        if key in given:
+            given[key] = shape[2:]
     if name == "groupsort":
         given["group_size"] = 4
     if "padding_mode" in given:
