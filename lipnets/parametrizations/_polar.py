@@ -73,13 +73,13 @@ def _steps(
     """
     eps = torch.finfo(weight.dtype).eps
     near, enough = _NEAR * eps**0.5, max(eps ** (1 / order), _NEAR * eps**0.5)
-    matrix, product, scale = _normalized(weight, proved=proved)
+    matrix, product, scale, low = _normalized(weight, proved=proved)
     taken: list[float] = []
     saved: list[Tensor] = []
-    start, low = matrix, _lowest(product)
+    start = matrix
     well, restarts, done = low >= _WELL, 0, False
     while not done:
-        distance = _distance(product, enough)
+        distance = _distance(product, enough, closely=1 - low <= 2 * enough)
         if not distance <= 2 * len(product) ** 0.5 and not proved:
             return _steps(weight, step, order, proved=True)
         done = distance <= enough
@@ -158,34 +158,41 @@ def _sylvester(root: Tensor, skew: Tensor) -> Tensor:
     return out
 
 
-def _normalized(weight: Tensor, *, proved: bool) -> tuple[Tensor, Tensor, float]:
-    """A matrix divided by a bound of its norm, its Gram matrix, and the factor."""
+def _normalized(weight: Tensor, *, proved: bool) -> tuple[Tensor, Tensor, float, float]:
+    """A matrix divided by a bound of its norm, its Gram matrix, the factor, and the least value."""
     largest = float(weight.abs().amax()) or 1.0
     scaled = weight / largest
     product = gram(scaled)
-    high = float(torch.linalg.matrix_norm(product, torch.inf)) if proved else _extremes(product)[1]
+    low, high = _extremes(product)
+    if proved:
+        high = float(torch.linalg.matrix_norm(product, torch.inf))
     if not high > 0:
-        return scaled, product, 0.0
-    return scaled * high**-0.5, product / high, high**-0.5 / largest
+        return scaled, product, 0.0, 1.0
+    return scaled * high**-0.5, product / high, high**-0.5 / largest, _least(low / high)
 
 
-def _distance(product: Tensor, enough: float) -> float:
+def _distance(product: Tensor, enough: float, *, closely: bool) -> float:
     """The norm of G − I, or a bound of it by that of Frobenius where that tells enough.
+
+    And where it is not expected to be small, unless `closely`.
 
     An error of ε of the singular values is one of 2ε of G.
     """
     errors = product.clone()
     errors.diagonal().sub_(1)
     size = float(torch.linalg.matrix_norm(errors))
-    if not enough < size <= enough * len(product) ** 0.5:
+    if not closely or not enough < size <= enough * len(product) ** 0.5:
         return size
     low, high = _extremes(product)
     return max(abs(1 - low), abs(high - 1))
 
 
 def _lowest(product: Tensor) -> float:
-    low, _ = _extremes(product)
-    return min(max(low, _LOWEST**2) ** 0.5, 1.0)
+    return _least(_extremes(product)[0])
+
+
+def _least(square: float) -> float:
+    return min(max(square, _LOWEST**2) ** 0.5, 1.0)
 
 
 def _extremes(product: Tensor) -> tuple[float, float]:
