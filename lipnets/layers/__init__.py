@@ -71,6 +71,7 @@ from .orthogonal_conv2d import (
     svcm_conv2d,
 )
 from .parallel import Parallel
+from .pip import pip_conv2d, pip_linear
 from .pooling import (
     AdaptiveL2NormPool2d,
     AdaptiveScaledAvgPool2d,
@@ -215,6 +216,8 @@ __all__ = [
     "names",
     "newton_schulz_linear",
     "octave_conv2d",
+    "pip_conv2d",
+    "pip_linear",
     "qr_linear",
     "radial_conv2d",
     "registry",

@@ -17,6 +17,7 @@ from .householder import Householder
 from .lires import LiRes
 from .low_rank import FixedRank, LowRank
 from .newton_schulz import NewtonSchulz
+from .pip import PIP
 from .potential import CPL, SLL, Sandwich
 from .qr import QR
 from .reflection import Reflection, SymbolReflection
@@ -35,6 +36,7 @@ __all__ = [
     "AOC",
     "AOL",
     "CPL",
+    "PIP",
     "QR",
     "RKO",
     "SLL",
