@@ -56,7 +56,8 @@ class BatchCentering(nn.Module):
         return f"{self.num_features}, momentum={self.momentum:g}"
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
-        return _shift(x - _column(_mean(self, x), x), self.bias)
+        shift = -_mean(self, x)  # one pass over the input for both
+        return x + _column(shift if self.bias is None else self.bias + shift, x)
 
 
 class BatchLipNorm(nn.Module):
