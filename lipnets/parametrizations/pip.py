@@ -91,14 +91,19 @@ def _slope(kernels: Tensor, stride: Sequence[int]) -> Tensor:
     chosen = best * groups + torch.arange(groups, device=best.device)
     bounds = bounds[chosen]
     scale = torch.where(bounds > 0, bounds, torch.ones_like(bounds))[:, None, None]
-    real, imaginary = (part[chosen] / scale for part in parts)
-    outer = _outer(torch.complex(real, imaginary), torch.complex(*(p[chosen] for p in powers)))
+    if one:
+        outer = _outer(parts[0][chosen] / scale, powers[0][chosen])
+    else:
+        real, imaginary = (part[chosen] / scale for part in parts)
+        outer = _outer(torch.complex(real, imaginary), torch.complex(*(p[chosen] for p in powers)))
     if wide:
         outer = outer.mT
     side = min(rows, taps.shape[3])
     outer = outer * (factor * (1 + _MARGIN * side**0.5 * torch.finfo(kernels.dtype).eps))
-    here, there = cosines[best].mT[:, :, None, None], sines[best].mT[:, :, None, None]
-    return _untapped(here * outer.real + there * outer.imag, kernels.shape, stride)
+    if not one:
+        here, there = cosines[best].mT[:, :, None, None], sines[best].mT[:, :, None, None]
+        outer = here * outer.real + there * outer.imag
+    return _untapped(outer, kernels.shape, stride)
 
 
 def _bounds(symbols: Parts) -> tuple[Tensor, Parts]:
@@ -131,7 +136,7 @@ def _real_bounds(matrices: Tensor) -> tuple[Tensor, Parts]:
         sums = power.abs().sum(dim=2).amax(dim=1)
         total = total * sums ** (0.5 ** (step + 1))
         power = power / torch.where(sums > 0, sums, torch.ones_like(sums))[:, None, None]
-    return total, (power, torch.zeros_like(power))
+    return total, (power, power.new_empty(0))
 
 
 def _outer(matrices: Tensor, powers: Tensor) -> Tensor:
