@@ -85,7 +85,7 @@ def section(names: list[str], cost: Mapping[str, str]) -> Iterator[str]:
         guarantees = dict.fromkeys(layers.card(name).guarantee for name in members)
         row = [", ".join(f"`{name}`" for name in members) + cited, ", ".join(guarantees)]
         row.append(show(max(map(proved, members)), 8))
-        row.append(next((cost[name] for name in members if name in cost), ""))
+        row.append("; ".join(cost[name] for name in members if name in cost))
         options = [supported(name) for name in members]
         row += [", ".join(max(options, key=len))] if optional else []
         yield "| " + " | ".join([*row, choose]) + " |"
