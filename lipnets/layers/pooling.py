@@ -149,11 +149,18 @@ class L2NormPool2d(nn.Module):
 
 @rule(L2NormPool2d)
 def _l2_norm_pool2d(module: L2NormPool2d, shape: Shape) -> Bound:
-    """Σ_W (‖x_W‖ − ‖y_W‖)² ≤ Σ_W ‖x_W − y_W‖² ≤ r ‖x − y‖², divided by r.
+    """Σ_W (‖x_W‖ − ‖y_W‖)² ≤ Σ_W ‖x_W − y_W‖² ≤ r ‖x − y‖², divided by the number stored, r.
 
     Along an axis, the windows that hold a pixel begin within a length k up to it, at distances s: at
     most ⌈k / s⌉ of them.  Zeros around the image are the same for x and y.
     """
+    sides = zip(module.kernel_size, module.stride, strict=True)
+    shared = math.prod(_shared(length, step) for length, step in sides)
+    if module.shared < shared:
+        raise NotCertifiedError(
+            f"L2NormPool2d divides by {module.shared} where {shared} windows share a pixel: build "
+            "it anew for other windows."
+        )
     return _unit("L2NormPool2d", shape)
 
 

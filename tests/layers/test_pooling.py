@@ -151,3 +151,10 @@ def test_poolings_of_what_is_no_image_are_refused() -> None:
     for layer in (layers.L2NormPool2d(2), layers.AdaptiveL2NormPool2d(2)):
         with pytest.raises(NotCertifiedError, match="images with channels"):
             lipnets.lipschitz(layer.eval(), (4, 4))
+
+
+def test_windows_changed_after_construction_are_refused() -> None:
+    layer = layers.build("l2_norm_pool2d", kernel_size=2, stride=2).eval()
+    layer.stride = (1, 1)
+    with pytest.raises(NotCertifiedError, match="4 windows share"):
+        lipnets.lipschitz(layer, (1, 4, 4))
