@@ -37,6 +37,7 @@ from ..bounds import (
 )
 from ..convolutions import filtered_conv_gains
 from ..linalg import U, mul_up, sqrt_up
+from ._sizes import pair
 from .concat import Concat
 from .residual import Residual
 from .scale import Scale
@@ -242,9 +243,9 @@ def _average_pool(module: nn.AvgPool2d, size: Size) -> Gains:
 
     Each constant is within u of the quotient, in which the sum of moduli of a row is 1: the slack.
     """
-    kernel, stride = (_pair(value) for value in (module.kernel_size, module.stride))
+    kernel, stride = (pair(value) for value in (module.kernel_size, module.stride))
     divides = not any(n % s for n, s in zip(size, stride, strict=True))
-    if kernel != stride or _pair(module.padding) != (0, 0) or not divides:
+    if kernel != stride or pair(module.padding) != (0, 0) or not divides:
         raise NotCertifiedError(
             "Average pooling keeps frequencies apart with windows side by side, without padding, "
             f"that fill the size {size}; got {module}."
@@ -311,7 +312,3 @@ def _concat(module: Concat, size: Size) -> Gains:
         raise NotCertifiedError(f"The branches of a Concat should have one stride, got {strides}.")
     squares = torch.stack(gains).square().sum(dim=0)
     return squares.sqrt() * (1 + 2 * (len(gains) + 8) * U), strides[0]
-
-
-def _pair(value: Any) -> Size:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))

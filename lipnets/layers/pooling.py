@@ -35,7 +35,7 @@ from ..convolutions import conv_norm
 from ..linalg import mul_up
 from ..parametrizations._precision import full_precision
 from ._registry import Card, add, named
-from ._sizes import known_size
+from ._sizes import known_size, pair
 from .scale import Scale
 
 Pair = int | tuple[int, int]
@@ -72,7 +72,7 @@ def scaled_avg_pool2d(
             "nn.AvgPool2d as it is."
         )
     pool = nn.AvgPool2d(kernel_size, stride, padding)
-    lengths, strides = _pair(pool.kernel_size), _pair(pool.stride)
+    lengths, strides = pair(pool.kernel_size), pair(pool.stride)
     norms = []
     for length, step in zip(lengths, strides, strict=True):
         with torch.device("cpu"):  # numbers, though the layer be built without memory
@@ -100,7 +100,7 @@ def max_pool2d(
         scaled: Whether to divide; without it the constant is √r.
     """
     pool = nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    sides = zip(*map(_pair, (pool.kernel_size, pool.stride, pool.dilation)), strict=True)
+    sides = zip(*map(pair, (pool.kernel_size, pool.stride, pool.dilation)), strict=True)
     shared = math.prod(_shared(*side) for side in sides) if scaled else 1
     return nn.Sequential(pool, Scale(shared**-0.5))
 
@@ -125,9 +125,9 @@ class L2NormPool2d(nn.Module):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        self.kernel_size = _pair(kernel_size)
-        self.stride = self.kernel_size if stride is None else _pair(stride)
-        self.padding, self.ceil_mode = _pair(padding), ceil_mode
+        self.kernel_size = pair(kernel_size)
+        self.stride = self.kernel_size if stride is None else pair(stride)
+        self.padding, self.ceil_mode = pair(padding), ceil_mode
         sides = zip(self.kernel_size, self.stride, strict=True)
         self.shared = math.prod(_shared(length, step) for length, step in sides)
 
@@ -253,10 +253,6 @@ def _adaptive_scaled_max_pool2d(module: AdaptiveScaledMaxPool2d, shape: Shape) -
 
 def _size(shape: Shape) -> Size:
     return shape[1], shape[2]
-
-
-def _pair(value: Pair) -> Size:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _shared(length: int, stride: int, dilation: int = 1) -> int:

@@ -11,15 +11,15 @@ group has a norm of its own.
 
 __all__ = ["FrobeniusConv"]
 
-from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ._kernels import OfKernels
 from ._precision import full_precision, inverse_sqrt, unit_scale
 from .rko import covering
 
 
-class FrobeniusConv(nn.Module):
+class FrobeniusConv(OfKernels):
     """Divides the kernel of each group by its Frobenius norm, and by a root of overlaps.
 
     The Frobenius norm is at least that of the matrix from windows to outputs, and the windows of an
@@ -32,14 +32,6 @@ class FrobeniusConv(nn.Module):
             is left out.
         groups: The number of groups of channels.
     """
-
-    def __init__(self, stride: Sequence[int] = (), groups: int = 1) -> None:
-        super().__init__()
-        self.stride = tuple(stride)
-        self.groups = groups
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}, groups={self.groups}"
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:

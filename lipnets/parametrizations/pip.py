@@ -23,8 +23,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ._kernels import OfKernels
 from ._precision import full_precision, unit_scale
 
 _SQUARINGS = 2
@@ -34,7 +35,7 @@ _MARGIN = 32.0  # units of rounding, times the root of the side of matrices
 Parts = tuple[Tensor, Tensor]  # the real and the imaginary part
 
 
-class PIP(nn.Module):
+class PIP(OfKernels):
     """Divides a matrix, or the kernel of each group of a convolution, by a bound of its norm.
 
     A matrix comes out with a norm of 1 / n^(1/16) at least, which is 0.65 for n = 1024, and of 1 where it
@@ -46,14 +47,6 @@ class PIP(nn.Module):
             is left out.
         groups: The number of groups of channels.
     """
-
-    def __init__(self, stride: Sequence[int] = (), groups: int = 1) -> None:
-        super().__init__()
-        self.stride = tuple(stride)
-        self.groups = groups
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}, groups={self.groups}"
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:

@@ -16,13 +16,14 @@ __all__ = ["RKO", "covering"]
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ._kernels import OfKernels
 from ._orthonormal import orthonormal
 from ._precision import full_precision
 
 
-class RKO(nn.Module):
+class RKO(OfKernels):
     """Makes the matrix from windows to outputs orthogonal, and divides it by a root of overlaps.
 
     The windows of an image hold each pixel r times at most: the map to them has norm √r, and the
@@ -35,14 +36,6 @@ class RKO(nn.Module):
             is left out.
         groups: The number of groups of channels.
     """
-
-    def __init__(self, stride: Sequence[int] = (), groups: int = 1) -> None:
-        super().__init__()
-        self.stride = tuple(stride)
-        self.groups = groups
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}, groups={self.groups}"
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ._kernels import OfKernels
 from ._precision import full_precision, unit_scale
 
 _POINTS = 6  # of the coarse grid, for each degree of the symbol along an axis
@@ -33,7 +34,7 @@ _ASIDE = 1e-2  # radians
 _MARGIN = 2.0**-18  # by which the norm is taken to be larger, relatively, than was found
 
 
-class SpectralConv(nn.Module):
+class SpectralConv(OfKernels):
     """Divides the kernel of each group by the norm of its convolution at any size of image.
 
     The norm is that of the convolution with its stride under circular padding, at all sizes that are
@@ -49,14 +50,6 @@ class SpectralConv(nn.Module):
             is left out.
         groups: The number of groups of channels.
     """
-
-    def __init__(self, stride: Sequence[int] = (), groups: int = 1) -> None:
-        super().__init__()
-        self.stride = tuple(stride)
-        self.groups = groups
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}, groups={self.groups}"
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:
