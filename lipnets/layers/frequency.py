@@ -295,12 +295,20 @@ def _sequential(module: nn.Sequential, size: Size) -> Gains:
 
 @gain_rule(Residual)
 def _residual(module: Residual, size: Size) -> Gains:
-    """‖p + f(p)‖ ≤ (1 + g(ω)) ‖p‖ for a branch that keeps frequencies."""
+    """‖p + f(p)‖ ≤ (1 + g(ω)) ‖p‖ for a branch that keeps frequencies; gains of a shortcut add too.
+
+    With strides, branch and shortcut map an image of one frequency to one of the same, folded.
+    """
     refuse_inplace(module)
     gains, strides = _gains(module.branch, size)
-    if strides != (1, 1):
-        raise NotCertifiedError("The branch of a Residual should keep the size of its input.")
-    return (1 + gains) * _UP
+    straight = (torch.ones_like(gains), (1, 1))
+    more, others = straight if module.shortcut is None else _gains(module.shortcut, size)
+    if strides != others:
+        raise NotCertifiedError(
+            "The branch of a Residual should have the stride of its shortcut, and keep the size of "
+            f"its input without one; got {strides} beside {others}."
+        )
+    return (more + gains) * _UP, strides
 
 
 @gain_rule(Concat)

@@ -13,18 +13,25 @@ from ..linalg import add_up, mul_up
 
 
 class Residual(nn.Module):
-    """Adds a branch to its input, x + f(x).
+    """Adds a branch to its input, x + f(x), or to what a shortcut makes of it, g(x) + f(x).
 
     Arguments:
-        branch: The module f, which keeps the shape of its input.
+        branch: The module f, which keeps the shape of its input where there is no shortcut.
+        shortcut: The module g, whose output has the shape of that of the branch; None for the input.
     """
 
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.shortcut = branch, shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
+        start, out = x if self.shortcut is None else self.shortcut(x), self.branch(x)
+        if start.shape != out.shape:
+            raise ValueError(
+                f"A Residual sums outputs of one shape, got {tuple(start.shape[1:])} and "
+                f"{tuple(out.shape[1:])}: give it a shortcut to the shape of its branch."
+            )
+        return start + out
 
 
 class ConvexResidual(nn.Module):
@@ -69,12 +76,22 @@ class _Sigmoid(nn.Module):
 
 @rule(Residual)
 def residual(module: Residual, shape: Shape) -> Bound:
-    """Triangle inequality: ‖x + f(x) − y − f(y)‖ ≤ (1 + L) ‖x − y‖.
+    """Triangle inequality: ‖g(x) + f(x) − g(y) − f(y)‖ ≤ (K + L) ‖x − y‖, K = 1 without shortcut.
 
-    The shape is kept, or the sum would broadcast: that repeats coordinates.
+    Both have one shape, or the sum would broadcast: that repeats coordinates.
     """
-    branch = _branch(module, shape)
-    return Bound(add_up(1.0, branch.value), "Residual: 1 + branch", (branch,))
+    if module.shortcut is None:
+        branch = _branch(module, shape)
+        return Bound(add_up(1.0, branch.value), "Residual: 1 + branch", (branch,))
+    refuse_inplace(module)
+    outs = [output_shape(part, shape) for part in (module.shortcut, module.branch)]
+    if outs[0] != outs[1]:
+        raise NotCertifiedError(
+            f"The shortcut and the branch of a Residual should give one shape, got {outs[0]} and "
+            f"{outs[1]}."
+        )
+    parts = (lipschitz(module.shortcut, shape), lipschitz(module.branch, shape))
+    return Bound(add_up(*(part.value for part in parts)), "Residual: shortcut + branch", parts)
 
 
 @rule(ConvexResidual)

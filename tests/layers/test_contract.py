@@ -110,6 +110,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "Sequential": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8)), (6,), 0.3),
     "Sequential, empty": (nn.Sequential, (6,), 1.0),
     "Residual": (lambda: Residual(nn.Linear(6, 6)), (6,), 0.5),
+    "Residual, shortcut": (lambda: Residual(nn.Linear(6, 4), nn.Linear(6, 4)), (6,), 0.5),
     "ConvexResidual": (lambda: layers.ConvexResidual(Scale(3.0), 0.25), (5,), 1.0),
     "ConcatResidual": (lambda: layers.ConcatResidual(Scale(3.0), 0.25), (4, 2), 1.0),
     "Scale": (lambda: Scale(-3.0), (5,), 1.0),

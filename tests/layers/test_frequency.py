@@ -95,6 +95,11 @@ KEEPING = {
     "AvgPool2d, two axes": (nn.AvgPool2d((2, 3), divisor_override=5), 1, True),
     "PixelUnshuffle": (nn.PixelUnshuffle(2), 2, True),
     "Residual": (Residual(circular((2, 2))), 2, False),
+    "Residual, shortcut": (
+        Residual(circular((2, 3), stride=2), nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 3, 1))),
+        2,
+        False,
+    ),
     "Concat": (Concat(circular((2, 2)), Scale(2.0), nn.Conv2d(2, 4, 1)), 2, False),
     "Sequential": (
         nn.Sequential(circular((2, 3)), nn.AvgPool2d(2), circular((3, 4), stride=3), Scale(2)),
@@ -171,3 +176,5 @@ def test_networks_that_mix_frequencies_at_once_have_no_gains_of_bands() -> None:
         frequency_gains(Concat(nn.Identity(), nn.AvgPool2d(2)).eval(), (6, 6))
     with pytest.raises(NotCertifiedError, match="keep the size"):
         frequency_gains(Residual(nn.AvgPool2d(2)).eval(), (6, 6))
+    with pytest.raises(NotCertifiedError, match="stride of its shortcut"):
+        frequency_gains(Residual(nn.AvgPool2d(2), nn.AvgPool2d(3)).eval(), (6, 6))

@@ -6,7 +6,7 @@ from torch import nn
 
 import lipnets
 from lipnets import NotCertifiedError, lipschitz
-from lipnets.layers import ConcatResidual, ConvexResidual, Scale
+from lipnets.layers import ConcatResidual, ConvexResidual, Residual, Scale
 
 SHARES = [0.0, 0.1, 0.5, 1.0]
 
@@ -80,3 +80,31 @@ def test_branches_that_change_the_shape_or_their_input_are_refused() -> None:
     for build in (ConvexResidual, ConcatResidual):
         with pytest.raises(NotCertifiedError, match="overwrites"):
             lipschitz(build(nn.ReLU(inplace=True)).eval(), (4,))
+
+
+@pytest.mark.parametrize("factors", [(1.0, 2.0), (-3.0, -0.5), (2.0, -2.0)])
+def test_a_shortcut_and_a_branch_of_one_direction_attain_the_sum_or_cancel(factors) -> None:
+    module = Residual(*map(Scale, factors)).eval()
+    bound = lipschitz(module, (3,))
+    assert bound.value == abs(factors[0]) + abs(factors[1])
+    assert [part.value for part in bound.parts] == [abs(factors[1]), abs(factors[0])]
+    assert norm(module, 3) == pytest.approx(abs(sum(factors)))
+
+
+def test_a_shortcut_leads_to_the_shape_of_the_branch() -> None:
+    matrices = torch.randn(2, 3, 5)
+    module = Residual(nn.Linear(5, 3, bias=False), nn.Linear(5, 3, bias=False)).eval()
+    module.branch.weight.data, module.shortcut.weight.data = matrices
+    torch.testing.assert_close(module(torch.eye(5)).mT, matrices.sum(dim=0))
+    norms = torch.linalg.matrix_norm(matrices, ord=2).sum().item()
+    assert lipschitz(module, (5,)).value == pytest.approx(norms)
+
+
+def test_sums_of_two_shapes_are_refused_and_never_broadcast() -> None:
+    for module in (Residual(nn.Linear(4, 1)), Residual(nn.Linear(4, 3), nn.Linear(4, 1))):
+        with pytest.raises(ValueError, match="of one shape"):
+            module(torch.rand(2, 4))
+        with pytest.raises(NotCertifiedError, match="shape"):
+            lipschitz(module.eval(), (4,))
+    with pytest.raises(NotCertifiedError, match="overwrites"):
+        lipschitz(Residual(nn.Linear(4, 4), nn.ReLU(inplace=True)).eval(), (4,))
