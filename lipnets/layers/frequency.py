@@ -41,6 +41,7 @@ from ._sizes import pair
 from .concat import Concat
 from .residual import Residual
 from .scale import Scale
+from .standardize import Standardize
 
 Size = tuple[int, int]
 Gains = Tensor | tuple[Tensor, Size]
@@ -110,7 +111,7 @@ def band_gains(module: nn.Module, shape: Shape, edges: Sequence[float]) -> Tenso
 
     Raises:
         NotCertifiedError: If the module, or its first layer, has no gains per frequency.
-        ValueError: If edges do not increase, or examples are not images.
+        ValueError: If edges do not increase, or the module does not take images of this shape.
     """
     if len(shape) != 3 or any(a >= b for a, b in pairwise(edges)):
         raise ValueError(
@@ -119,9 +120,8 @@ def band_gains(module: nn.Module, shape: Shape, edges: Sequence[float]) -> Tenso
         )
     size = (shape[1], shape[2])
     head, tail = _split(module, shape)
-    (gains, strides), factor = _gains(head, size), 1.0
-    if tail is not None:
-        factor = lipschitz(tail, output_shape(head, shape)).value
+    (gains, strides), outputs = _gains(head, size), output_shape(head, shape)
+    factor = 1.0 if tail is None else lipschitz(tail, outputs).value
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in size)
     radius = torch.hypot(rows[:, None], columns)
     found = []
@@ -280,6 +280,12 @@ def _pointwise(module: nn.Module, size: Size) -> Gains:
 def _batch_norm(module: _BatchNorm, size: Size) -> Gains:
     """Acts on all pixels alike, in evaluation mode."""
     return _everywhere(lipschitz(module, (module.num_features, *size)).value, size)
+
+
+@gain_rule(Standardize)
+def _standardize(module: Standardize, size: Size) -> Gains:
+    """Divides all pixels of a channel alike; more channels than the image has are refused."""
+    return _everywhere(lipschitz(module, (len(module.std), *size)).value, size)
 
 
 @gain_rule(nn.Sequential)

@@ -40,6 +40,10 @@ class Standardize(nn.Module):
         return f"mean={self.mean.tolist()}, std={self.std.tolist()}"
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
+        if len(self.std) not in (1, x.shape[1]):
+            raise ValueError(
+                f"Standardize has statistics of {len(self.std)} channels, got shape {tuple(x.shape)}."
+            )
         axes = (-1, *[1] * (x.ndim - 2))
         return (x - self.mean.view(axes)) / self.std.view(axes)
 

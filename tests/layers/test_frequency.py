@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from lipnets import NotCertifiedError, lipschitz
-from lipnets.layers import Concat, MaxMin, Residual, Scale, band_gains, frequency, frequency_gains
+from lipnets.layers import (
+    Concat,
+    MaxMin,
+    Residual,
+    Scale,
+    Standardize,
+    band_gains,
+    frequency,
+    frequency_gains,
+)
 
 SIZES = [(4, 4), (5, 6), (3, 7), (1, 4)]
 
@@ -93,6 +102,7 @@ KEEPING = {
     "Conv2d, tiles": (nn.Conv2d(2, 5, (2, 1), stride=(2, 3), padding_mode="reflect"), 2, True),
     "AvgPool2d": (nn.AvgPool2d(2), 2, True),
     "AvgPool2d, two axes": (nn.AvgPool2d((2, 3), divisor_override=5), 1, True),
+    "Standardize": (Standardize((0.4, 0.5), (0.25, 0.25)), 2, True),
     "PixelUnshuffle": (nn.PixelUnshuffle(2), 2, True),
     "Residual": (Residual(circular((2, 2))), 2, False),
     "Residual, shortcut": (
@@ -178,3 +188,11 @@ def test_networks_that_mix_frequencies_at_once_have_no_gains_of_bands() -> None:
         frequency_gains(Residual(nn.AvgPool2d(2)).eval(), (6, 6))
     with pytest.raises(NotCertifiedError, match="stride of its shortcut"):
         frequency_gains(Residual(nn.AvgPool2d(2), nn.AvgPool2d(3)).eval(), (6, 6))
+
+
+def test_statistics_of_more_channels_than_an_image_has_do_not_repeat_it() -> None:
+    layer = Standardize((0.4, 0.5), (0.25, 0.25)).eval()
+    with pytest.raises(ValueError, match="2 channels"):
+        layer(torch.rand(1, 1, 6, 6))
+    with pytest.raises(ValueError, match="2 channels"):
+        band_gains(layer, (1, 6, 6), (0.2,))
