@@ -14,6 +14,7 @@ __all__ = [
     "Shape",
     "class_name",
     "fake_forward",
+    "forward_owner",
     "lipschitz",
     "output_shape",
     "refuse_inplace",
@@ -117,7 +118,7 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
     """
     # A rule describes a forward, not a class: a subclass that overrides forward loses it.
     cls = type(module)
-    owner = next(cls for cls in cls.__mro__ if "forward" in vars(cls))
+    owner = forward_owner(cls)
     if owner not in _RULES:
         raise NotCertifiedError(
             f"No rule bounds {owner.__name__}.forward: write one with @lipnets.rule, "
@@ -127,6 +128,11 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
     refuse_unknown(module, owner, forward)
     with without_autocast(module):
         return bound(module, shape)
+
+
+def forward_owner(cls: type[nn.Module]) -> type[nn.Module]:
+    """The class that defines the forward of the instances of `cls`."""
+    return next(each for each in cls.__mro__ if "forward" in vars(each))
 
 
 def refuse_unknown(module: nn.Module, owner: type[nn.Module], forward: Callable[..., Any]) -> None:

@@ -28,7 +28,14 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import write_atomic
-from .bounds import Bound, NotCertifiedError, Shape, output_shape, without_autocast
+from .bounds import (
+    Bound,
+    NotCertifiedError,
+    Shape,
+    forward_owner,
+    output_shape,
+    without_autocast,
+)
 from .export import export
 from .linalg import U, mul_up, row_distances
 from .rules import lipschitz
@@ -221,7 +228,8 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
     joint = mul_up(bound.value, _ROOT_2_UP)
     slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
     # Exact types: a subclass may have a forward, hence a rule, of its own.
-    head = program[-1] if type(program) is nn.Sequential and len(program) > 1 else None
+    chain = forward_owner(type(program)) is nn.Sequential and len(bound.parts) > 1
+    head = [*program][-1] if isinstance(program, nn.Sequential) and chain else None
     if type(head) is nn.Linear:
         backbone = mul_up(*(part.value for part in bound.parts[:-1]))
         pairs = row_distances(head.weight) * backbone * (1 + 4 * U)

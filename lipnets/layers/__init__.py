@@ -33,6 +33,7 @@ from .blur_pool2d import BlurPool2d, antialiased_conv2d, blur_pool2d
 from .concat import Concat, ConcatResidual
 from .explicit_conv2d import ExplicitConv2d
 from .filtered_conv2d import FilteredConv2d
+from .first_channels import FirstChannels
 from .fourier_conv2d import FourierConv2d
 from .frequency import band_gains, frequency_gains
 from .frobenius_conv import (
@@ -136,6 +137,7 @@ __all__ = [
     "ConvexResidual",
     "ExplicitConv2d",
     "FilteredConv2d",
+    "FirstChannels",
     "FourierConv2d",
     "FullSort",
     "GroupSort",

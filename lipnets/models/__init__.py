@@ -1,20 +1,32 @@
 """Model families, one file each, with their tables of named variants."""
 
-__all__ = ["build", "create_model", "lipconvnet", "lipmlp", "list_models", "names", "registry"]
+__all__ = [
+    "ModelCard",
+    "Network",
+    "Published",
+    "Variant",
+    "build",
+    "card",
+    "create_model",
+    "lipconvnet",
+    "lipmlp",
+    "list_models",
+    "names",
+    "registry",
+]
 
 from typing import Any
 
-from torch import nn
-
-from ._registry import registry
+from ._registry import ModelCard, Published, Variant, card, registry
 from .lipconvnet import lipconvnet
 from .lipmlp import lipmlp
+from .network import Network
 
 names = registry.names
 build = registry.build
 
 
-def create_model(name: str, **arguments: Any) -> nn.Sequential:
+def create_model(name: str, **arguments: Any) -> Network:
     """Builds a model by the name of its variant.
 
     Arguments:
@@ -24,7 +36,7 @@ def create_model(name: str, **arguments: Any) -> nn.Sequential:
             `Standardize` the first layer), `conv="aol_conv2d"`, `act="maxmin"`.
 
     Returns:
-        The model, `nn.Sequential(backbone=..., head=...)`, which takes images in [0, 1] with shape
+        The model, `Network(backbone=..., head=...)`, which takes images in [0, 1] with shape
         (B, in_chans, H, W) and gives logits with shape (B, num_classes).
 
     Raises:

@@ -2,39 +2,14 @@
 
 __all__ = ["Spec", "image_size", "layer", "network", "stem"]
 
-import inspect
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
-from ..layers import Standardize, registry
-
-Spec = str | Mapping[str, Any]  # the name of a layer, alone or with arguments of it
-
-
-def layer(spec: Spec, **arguments: Any) -> nn.Module:
-    """Builds a layer by name.
-
-    Arguments:
-        spec: The name, or a mapping of `"name"` to it and of arguments to their values.
-        **arguments: Arguments that the model sets.  Those of `spec` come first; `padding` and
-            `channels`, which not every layer takes, are left out for those that do not.
-
-    Raises:
-        ValueError: If the name is missing, or no layer has it.
-        TypeError: If the layer takes no such argument.
-    """
-    given = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if "name" not in given:
-        raise ValueError(f"A layer should be a name or a mapping with a 'name', got {spec}.")
-    name = given.pop("name")
-    taken = inspect.signature(registry[name]).parameters
-    for key in ("padding", "channels"):
-        if key not in taken:
-            arguments.pop(key, None)
-    return registry.build(name, **{**arguments, **given})
+from ..layers import Standardize
+from ._layer import Spec, build_head, layer
+from .network import Network
 
 
 def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
@@ -69,7 +44,17 @@ def stem(
 
 def network(
     backbone: Sequence[nn.Module], *, features: int, num_classes: int, head: Spec
-) -> nn.Sequential:
-    """Joins a backbone and the linear layer that gives logits from its features."""
-    last = layer(head, in_features=features, out_features=num_classes)
-    return nn.Sequential(OrderedDict(backbone=nn.Sequential(*backbone), head=last))
+) -> Network:
+    """Joins a backbone and the layer that gives logits from its features.
+
+    Arguments:
+        backbone: The layers, which end in features with shape (B, F).
+        features: The number F.
+        num_classes: The number of logits; 0 leaves the features.
+        head: The last layer, by name: `"unit_norm_linear"` normalizes its rows, `"linear"` leaves
+            them free for the pairwise bound, `"first_channels"` projects on the first features.
+    """
+    last = build_head(head, features=features, num_classes=num_classes)
+    model = Network(OrderedDict(backbone=nn.Sequential(*backbone), head=last))
+    model.num_features, model.num_classes, model.head_spec = features, num_classes, head
+    return model

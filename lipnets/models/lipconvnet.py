@@ -17,18 +17,19 @@ from itertools import pairwise
 from torch import nn
 
 from ._parts import Spec, image_size, layer, network, stem
-from ._registry import family
+from ._registry import Variant, family
+from .network import Network
 
 VARIANTS = {
-    "lipconvnet_xs": {"width": 16, "depths": (2, 2)},
-    "lipconvnet_s": {"width": 64, "depths": (2, 2), "patch": 2, "hidden": (256,)},
-    "lipconvnet_m": {"width": 64, "depths": (3,), "patch": 4, "hidden": (512, 512)},
+    "lipconvnet_xs": Variant({"width": 16, "depths": (2, 2)}),
+    "lipconvnet_s": Variant({"width": 64, "depths": (2, 2), "patch": 2, "hidden": (256,)}),
+    "lipconvnet_m": Variant({"width": 64, "depths": (3,), "patch": 4, "hidden": (512, 512)}),
     # As in the paper, for images of 32 × 32: five stages of n / 5 convolutions.
-    **{f"lipconvnet{n}": {"width": 32, "depths": (n // 5,) * 5} for n in range(5, 45, 5)},
+    **{f"lipconvnet{n}": Variant({"width": 32, "depths": (n // 5,) * 5}) for n in range(5, 45, 5)},
 }
 
 
-@family(VARIANTS)
+@family(VARIANTS, paper="Singla & Feizi, 2021", url="https://arxiv.org/abs/2105.11417")
 def lipconvnet(
     num_classes: int = 10,
     in_chans: int = 3,
@@ -44,7 +45,7 @@ def lipconvnet(
     linear: Spec = "cayley_linear",
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
-) -> nn.Sequential:
+) -> Network:
     """Builds a LipConvNet: stages of convolutions that keep the size of images, and a head.
 
     Between stages, blocks of 2 × 2 pixels become channels, a reordering that keeps norms.  Images
@@ -91,12 +92,13 @@ def lipconvnet(
         sizes = [channels, *[wide] * (depth - 1), wide // 2]
         for inputs, outputs in pairwise(sizes):
             shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel_size}
-            backbone += [layer(conv, **shape, padding="same"), layer(act, channels=outputs)]
+            backbone += [layer(conv, "conv", **shape, padding="same")]
+            backbone += [layer(act, "act", channels=outputs)]
         channels = wide // 2
 
     backbone.append(nn.Flatten())
     sizes = [channels * pixels, *hidden]
     for inputs, outputs in pairwise(sizes):
-        backbone.append(layer(linear, in_features=inputs, out_features=outputs))
-        backbone.append(layer(act, channels=outputs))
+        backbone.append(layer(linear, "linear", in_features=inputs, out_features=outputs))
+        backbone.append(layer(act, "act", channels=outputs))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)

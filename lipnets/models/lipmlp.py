@@ -13,16 +13,17 @@ from itertools import pairwise
 from torch import nn
 
 from ._parts import Spec, image_size, layer, network, stem
-from ._registry import family
+from ._registry import Variant, family
+from .network import Network
 
 VARIANTS = {
-    "lipmlp_s": {"widths": (128, 128)},
-    "lipmlp_m": {"widths": (256, 256, 256)},
-    "lipmlp_l": {"widths": (512, 512, 512, 512)},
+    "lipmlp_s": Variant({"widths": (128, 128)}),
+    "lipmlp_m": Variant({"widths": (256, 256, 256)}),
+    "lipmlp_l": Variant({"widths": (512, 512, 512, 512)}),
 }
 
 
-@family(VARIANTS)
+@family(VARIANTS, paper="Anil, Lucas & Grosse, 2019", url="https://arxiv.org/abs/1811.05381")
 def lipmlp(
     num_classes: int = 10,
     in_chans: int = 3,
@@ -33,7 +34,7 @@ def lipmlp(
     linear: Spec = "cayley_linear",
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
-) -> nn.Sequential:
+) -> Network:
     """Builds a LipMLP: linear layers of norm 1, each followed by an activation, and a head.
 
     Arguments:
@@ -51,6 +52,6 @@ def lipmlp(
     sizes = [in_chans * height * width, *widths]
     backbone = [*stem(in_chans, mean, std), nn.Flatten()]
     for features, outputs in pairwise(sizes):
-        backbone.append(layer(linear, in_features=features, out_features=outputs))
-        backbone.append(layer(act, channels=outputs))
+        backbone.append(layer(linear, "linear", in_features=features, out_features=outputs))
+        backbone.append(layer(act, "act", channels=outputs))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)
