@@ -3,23 +3,25 @@
 __all__ = ["NonFiniteLossError", "Step", "fit", "restore_state", "training_state"]
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import get_total_norm, parametrize
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .bounds import Shape
 from .certify import Certificate, certify
+from .data import Labels, Mixed
 from .export import export
 from .losses import Loss
 
-Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) in [0, 1], labels (B,)
+Batch = tuple[Tensor, Labels]  # images (B, C, H, W) in [0, 1], labels (B,)
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -71,31 +73,48 @@ def fit(
     *,
     steps_per_epoch: int,
     start: int = 0,
+    slopes: Callable[[], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Trains `model` on every batch in turn, and yields after each step.
+
+    The host waits for the device once a step, for the loss and the norm of its gradient; the next
+    batch is prepared before that.
 
     Arguments:
         model: The model; training mode is set before each step, as whoever receives a step may
             have changed it.
         batches: The batches, as many as steps are to be taken.
-        loss_fn: The loss of logits (B, K) and labels (B,).
+        loss_fn: The loss of logits (B, K) and labels (B,), and of slopes if it needs them.
         optimizer: The optimizer of the model's parameters.
         scheduler: The schedule of the learning rate, stepped after every optimization step.
         steps_per_epoch: The number of steps of an epoch.
         start: The number of steps that were taken before.
+        slopes: Gives the slopes (K, K) of the model as it is, for losses that need them, such as a
+            `MarginSlopes` of the model.
 
     Raises:
         NonFiniteLossError: If the loss of a batch or its gradient is not finite, before the step
             is taken.
+        ValueError: If the loss needs slopes and there are none.
     """
-    for index, (images, labels) in enumerate(batches, start=start + 1):
+    needs_slopes = slopes is not None and getattr(loss_fn, "needs_slopes", False)
+    index, source = start, iter(batches)
+    batch = next(source, None)
+    while batch is not None:
+        index += 1
+        images, labels = batch
         model.train()
-        loss = loss_fn(model(images), labels)
-        value = _finite("loss", loss, index)
+        # The weights of parametrized layers are computed once, for the logits and for the slopes.
+        with parametrize.cached() if needs_slopes else nullcontext():
+            logits = model(images)
+            given = (slopes(),) if needs_slopes and slopes is not None else ()
+            loss = _loss(loss_fn, logits, labels, given)
         optimizer.zero_grad()
         loss.backward()
         gradients = [each.grad for each in model.parameters() if each.grad is not None]
-        norm = _finite("gradient", get_total_norm(gradients), index)
+        total_norm = get_total_norm(gradients)
+        batch = next(source, None)
+        value, norm = _finite(loss, total_norm, index)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
@@ -149,11 +168,22 @@ def restore_state(
         torch.cuda.set_rng_state(state["cuda_rng"])
 
 
-def _finite(what: str, number: Tensor, index: int) -> float:
-    value = number.item()
-    if not math.isfinite(value):
-        raise NonFiniteLossError(
-            f"The {what} is {value} at step {index}, and the step was not taken: use a smaller "
-            "learning rate, or look for values that are not finite in the data."
-        )
-    return value
+def _loss(loss_fn: Loss, logits: Tensor, labels: Labels, slopes: tuple[Tensor, ...]) -> Tensor:
+    """The loss of labels that may be mixed; `slopes` are the third argument, if there is one."""
+    if isinstance(labels, Mixed):
+        first = _loss(loss_fn, logits, labels.first, slopes)
+        second = _loss(loss_fn, logits, labels.second, slopes)
+        return labels.weight * first + (1 - labels.weight) * second
+    return loss_fn(logits, labels, *slopes)
+
+
+def _finite(loss: Tensor, norm: Tensor, index: int) -> tuple[float, float]:
+    """The loss and the norm of its gradient, brought from the device together."""
+    numbers = torch.stack([loss.detach().double(), norm.to(loss.device, torch.float64)]).tolist()
+    for what, value in zip(("loss", "gradient"), numbers, strict=True):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"The {what} is {value} at step {index}, and the step was not taken: use a smaller "
+                "learning rate, or look for values that are not finite in the data."
+            )
+    return numbers[0], numbers[1]

@@ -1,13 +1,18 @@
 """The training loop: what it does to weights, and what it refuses to do."""
 
+import copy
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import orthogonal
 
 from lipnets import losses, optim
+from lipnets.data import Mixed
 from lipnets.training import NonFiniteLossError, Step, fit, restore_state, training_state
 
 Batch = tuple[Tensor, Tensor]
@@ -94,6 +99,67 @@ def test_a_gradient_that_is_not_finite_stops_before_weights_are_spoilt() -> None
     with pytest.raises(NonFiniteLossError, match="The gradient is inf at step 1"):
         list(fit(model, [batch], loss_fn, optimizer, scheduler, steps_per_epoch=1))
     assert model.weight.item() == 0.0
+
+
+def test_a_loss_that_needs_slopes_is_given_those_of_the_weights_of_the_step() -> None:
+    """The margin that a radius asks for is as differentiable as the logits: oracle by hand."""
+    model = nn.Sequential(nn.Flatten(), orthogonal(nn.Linear(8, 3), orthogonal_map="cayley"))
+    raw = model[1].parametrizations.weight.original.detach().clone()
+    twin = copy.deepcopy(model)
+    computed = []
+    model[1].parametrizations.weight[0].register_forward_hook(lambda *_: computed.append(1))
+
+    def slopes() -> Tensor:
+        return torch.cdist(model[1].weight * 2, model[1].weight)
+
+    class Loss:
+        needs_slopes = True
+
+        def __call__(self, logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
+            return logits.square().sum() + slopes[labels].square().sum()
+
+    [(images, labels)] = examples(1)
+    weight = twin[1].weight
+    loss = twin(images).square().sum() + torch.cdist(weight * 2, weight)[labels].square().sum()
+    loss.backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    arguments = (Loss(), optimizer, scheduler)
+    batches = [(images, labels)]
+    [step] = fit(model, batches, *arguments, steps_per_epoch=1, slopes=slopes)
+    assert len(computed) == 1  # once, for logits and slopes
+    assert step.loss == pytest.approx(loss.item(), rel=1e-12)
+    expected = raw - 0.01 * twin[1].parametrizations.weight.original.grad
+    assert torch.allclose(model[1].parametrizations.weight.original, expected, atol=1e-13, rtol=0)
+    with pytest.raises(TypeError, match="slopes"):
+        list(fit(model, batches, *arguments, steps_per_epoch=1))
+
+
+def test_the_loss_of_mixed_labels_is_the_mean_of_the_losses_of_both() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+    [(images, first), (_, second)] = examples(2)
+    third = torch.tensor([2, 2, 0, 1, 1])
+    logs = model(images).log_softmax(dim=1)
+    targets = 0.7 * (0.6 * F.one_hot(first, 3) + 0.4 * F.one_hot(second, 3))
+    expected = -((targets + 0.3 * F.one_hot(third, 3)) * logs).sum(dim=1).mean().item()
+    labels = Mixed(Mixed(first, second, 0.6), third, 0.7)
+    [step] = fit(model, [(images, labels)], *pieces(model), steps_per_epoch=1)
+    assert step.loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_batch_ahead_is_prepared_before_the_loss_is_waited_for() -> None:
+    """What a device computes meanwhile is not seen here: the order of requests is."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+    asked = []
+
+    def source() -> Iterator[Batch]:
+        for number, batch in enumerate(examples(3)):
+            asked.append(number)
+            yield batch
+
+    steps = fit(model, source(), *pieces(model), steps_per_epoch=3)
+    assert [(next(steps).index, len(asked)) for _ in range(3)] == [(1, 2), (2, 3), (3, 3)]
+    assert next(steps, None) is None
 
 
 def test_a_step_certifies_a_copy_and_leaves_the_model_its_mode_and_randomness_alone() -> None:

@@ -9,6 +9,8 @@ for images, labels in lipnets.data.batches(dataset.train, 128, generator):
 
 __all__ = [
     "Dataset",
+    "Labels",
+    "Mixed",
     "Split",
     "augment",
     "batches",
@@ -26,6 +28,7 @@ from typing import Any
 from . import augment, cifar, corruptions, digits, filters, mnist, npz
 from ._registry import datasets
 from .dataset import Dataset, Split, batches
+from .labels import Labels, Mixed
 
 names = datasets.names
 build = datasets.build
