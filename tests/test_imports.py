@@ -18,7 +18,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"bounds"},
     {"rules", "layers", "parametrizations"},
     {"models"},
-    {"certify", "export", "estimates", "audit"},
+    {"certify", "export", "estimates", "audit", "margin_slopes"},
     {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
     {"runs", "config", "report"},
     {"experiment"},

@@ -72,6 +72,7 @@ def test_hinge_kr_adds_up_hinges_and_differences_of_means() -> None:
 def test_every_loss_rewards_margins_and_keeps_the_dtype(name: str) -> None:
     loss = losses.build(name)
     good = torch.nn.functional.one_hot(LABELS, 3).to(torch.float32)
-    assert loss(good, LABELS) < loss(-good, LABELS)
-    assert loss(good, LABELS).dtype == torch.float32
-    assert loss(good, LABELS).shape == ()
+    slopes = 1.5 * (1 - torch.eye(3))
+    assert loss(good, LABELS, slopes) < loss(-good, LABELS, slopes)
+    assert loss(good, LABELS, slopes).dtype == torch.float32
+    assert loss(good, LABELS, slopes).shape == ()
