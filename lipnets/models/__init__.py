@@ -8,19 +8,25 @@ __all__ = [
     "build",
     "card",
     "create_model",
+    "kwlarge",
     "lipconvnet",
+    "lipconvnet_small",
     "lipmlp",
     "list_models",
     "names",
+    "onelip_convnet",
     "registry",
 ]
 
 from typing import Any
 
 from ._registry import ModelCard, Published, Variant, card, registry
+from .kwlarge import kwlarge
 from .lipconvnet import lipconvnet
+from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
 from .network import Network
+from .onelip_convnet import onelip_convnet
 
 names = registry.names
 build = registry.build

@@ -1,31 +1,63 @@
-"""LipConvNet, the plain 1-Lipschitz convolutional network.
+"""LipConvNet, the plain 1-Lipschitz convolutional network of five blocks.
 
 References:
-    | Skew Orthogonal Convolutions (Singla & Feizi, 2021)
-    | https://arxiv.org/abs/2105.11417
+    | Skew Orthogonal Convolutions (Singla & Feizi, 2021) https://arxiv.org/abs/2105.11417
+    | Improved deterministic l2 robustness on CIFAR-10 and CIFAR-100 (Singla, Singla & Feizi, 2022)
+    | https://arxiv.org/abs/2108.04062: the normalized last layer
+    | Sizes: `lip_convnets.py` of github.com/singlasahil14/SOC
 
-What differs from the paper: any constrained convolution by name; the last convolution of a stage
-halves the channels before pixels are folded into channels, instead of a convolution of stride 2;
-`patch` folds pixels before the first convolution, and `hidden` adds linear layers before the head.
+What differs from the papers: `soc_conv2d` takes the exponential at each frequency, without the error
+of a series, of the image in a larger torus, where the papers sum a series of zero-padded
+convolutions.  Its raw kernels are square in the larger number of channels, as theirs; the head is
+the normalized one of the second paper, where that of the first is a convolution of 1024 × 1024 raw
+weights, of which ten rows are used: one million parameters more.  Prach et al. (2023, table 4) say
+24 million parameters for 25 layers; the authors' code has 29.
 """
 
 __all__ = ["lipconvnet"]
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import nn
 
+from ._folding import foldings
+from ._padding import pad_to_multiple
 from ._parts import Spec, image_size, layer, network, stem
-from ._registry import Variant, family
+from ._registry import Published, Variant, family
 from .network import Network
 
+_COUNTED = "counted in the authors' code, with a normalized last layer"
+_CITED = "as cited by Prach et al., 2023, table 4"
+_REVIEW = "SOC, in the discussion of Xu et al., 2022, on OpenReview"
+
+
+def _tiny(clean: float, *certified: float) -> Published:
+    radii = zip((36, 72, 108), certified, strict=True)
+    return Published("TinyImageNet", clean, dict(radii), _REVIEW)
+
+
+_PARAMETERS = {
+    5: 16.63e6, 10: 19.88e6, 15: 23.03e6, 20: 26.17e6, 25: 29.31e6, 30: 32.46e6, 35: 35.60e6,
+    40: 38.75e6,
+}  # fmt: skip
+_PUBLISHED = {
+    5: (_tiny(30.77, 19.74, 11.60, 6.89),),
+    10: (_tiny(31.94, 21.21, 12.80, 7.79),),
+    15: (_tiny(32.26, 21.36, 12.94, 7.80),),
+    20: (_tiny(32.44, 21.27, 12.90, 7.63),),
+    25: (
+        Published("CIFAR-10", 76.4, {36: 61.9}, f"Singla & Feizi, 2021, {_CITED}"),
+        Published(
+            "CIFAR-10", 76.8, {36: 64.4, 72: 49.8, 108: 37.3}, f"LOT, Xu et al., 2022, {_CITED}"
+        ),
+    ),
+    40: (Published("CIFAR-10", None, {36: 63.5}, "LOT, Xu et al., 2022, abstract"),),
+}
 VARIANTS = {
-    "lipconvnet_xs": Variant({"width": 16, "depths": (2, 2)}),
-    "lipconvnet_s": Variant({"width": 64, "depths": (2, 2), "patch": 2, "hidden": (256,)}),
-    "lipconvnet_m": Variant({"width": 64, "depths": (3,), "patch": 4, "hidden": (512, 512)}),
-    # As in the paper, for images of 32 × 32: five stages of n / 5 convolutions.
-    **{f"lipconvnet{n}": Variant({"width": 32, "depths": (n // 5,) * 5}) for n in range(5, 45, 5)},
+    f"lipconvnet{5 * depth}": Variant(
+        {"depth": depth}, _PARAMETERS[5 * depth], _COUNTED, _PUBLISHED.get(5 * depth, ())
+    )
+    for depth in range(1, 9)
 }
 
 
@@ -36,20 +68,20 @@ def lipconvnet(
     img_size: int | Sequence[int] = 32,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    patch: int = 1,
     width: int = 32,
-    depths: Sequence[int] = (1, 1, 1, 1, 1),
+    blocks: int = 5,
+    depth: int = 1,
     kernel_size: int = 3,
-    hidden: Sequence[int] = (),
-    conv: Spec = "bcop_conv2d",
-    linear: Spec = "cayley_linear",
+    conv: Spec = "soc_conv2d",
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
 ) -> Network:
-    """Builds a LipConvNet: stages of convolutions that keep the size of images, and a head.
+    """Builds a LipConvNet: blocks of convolutions, the last of which halves the image.
 
-    Between stages, blocks of 2 × 2 pixels become channels, a reordering that keeps norms.  Images
-    whose sides do not halve often enough are padded with zeros first.
+    For that, 2 × 2 pixels become channels, and the convolution maps these to twice the channels of
+    the block; with a kernel of 1 × 1 in the last block.  Images whose sides do not halve so often
+    are padded with zeros; small ones have as many blocks as it takes to halve their shorter side to
+    one pixel.
 
     Arguments:
         num_classes: The number of logits.
@@ -57,48 +89,41 @@ def lipconvnet(
         img_size: The side of images, or their height and width, in pixels.
         mean: The mean of each channel, subtracted first; with `std`, or neither.
         std: The standard deviation of each channel, divided by.
-        patch: The side of the blocks of pixels that become channels at first.
-        width: The number of channels of the first stage, even; each stage doubles it.
-        depths: The number of convolutions of each stage, at least 1; its last halves the channels.
+        width: The number of channels of the first block; each block doubles it.
+        blocks: The number of blocks, at the most.
+        depth: The number of convolutions of each block: LipConvNet-n of the paper has n / 5.
         kernel_size: The side of kernels.
-        hidden: The numbers of outputs of linear layers between the last stage and the head.
         conv: The convolutions, by name, or as a mapping of `name` and further arguments.
-        linear: The linear layers before the head, by name.
         act: The activation, by name.
         head: The last layer, by name.
 
     Raises:
-        ValueError: If a stage has no convolution, or `width` is odd.
+        ValueError: If there are no blocks, or no convolutions in them.
     """
-    if not depths or min(depths) < 1:
-        raise ValueError(f"'depths' should be numbers of convolutions, at least 1, got {depths}.")
-    if width % 2:
-        raise ValueError(f"'width' should be even, got {width}: stages end with half the channels.")
-    height, length = image_size(img_size)
-    multiple = patch * 2 ** (len(depths) - 1)
-    backbone = stem(in_chans, mean, std)
-    if height % multiple or length % multiple:
-        down, right = -height % multiple, -length % multiple
-        backbone.append(nn.ZeroPad2d((right // 2, -(-right // 2), down // 2, -(-down // 2))))
-        height, length = height + down, length + right
-
-    channels, pixels = in_chans, height * length
-    for stage, depth in enumerate(depths):
-        fold = patch if stage == 0 else 2
-        if fold > 1:
-            backbone.append(nn.PixelUnshuffle(fold))
-            channels, pixels = channels * fold**2, pixels // fold**2
-        wide = width * 2**stage
-        sizes = [channels, *[wide] * (depth - 1), wide // 2]
-        for inputs, outputs in pairwise(sizes):
-            shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel_size}
-            backbone += [layer(conv, "conv", **shape, padding="same")]
-            backbone += [layer(act, "act", channels=outputs)]
-        channels = wide // 2
-
+    if blocks < 1 or depth < 1:
+        raise ValueError(f"'blocks' and 'depth' should be at least 1, got {blocks} and {depth}.")
+    size = image_size(img_size)
+    folds = foldings(size, blocks)
+    pads, (rows, columns) = pad_to_multiple(size, 2**folds)
+    backbone = [*stem(in_chans, mean, std), *pads]
+    channels = in_chans
+    for block in range(folds):
+        for place in range(depth):
+            last = place == depth - 1
+            backbone += [nn.PixelUnshuffle(2)] if last else []
+            rows, columns = rows // 2**last, columns // 2**last
+            outputs = width * 2 ** (block + last)
+            module = layer(
+                conv,
+                "conv",
+                in_channels=channels * 4**last,
+                out_channels=outputs,
+                kernel_size=1 if last and block == folds - 1 else kernel_size,
+                padding="same",
+                size=(rows, columns),
+            )
+            backbone += [module, layer(act, "act", channels=outputs)]
+            channels = outputs
     backbone.append(nn.Flatten())
-    sizes = [channels * pixels, *hidden]
-    for inputs, outputs in pairwise(sizes):
-        backbone.append(layer(linear, "linear", in_features=inputs, out_features=outputs))
-        backbone.append(layer(act, "act", channels=outputs))
-    return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)
+    features = channels * rows * columns
+    return network(backbone, features=features, num_classes=num_classes, head=head)
