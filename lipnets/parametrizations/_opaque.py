@@ -4,7 +4,7 @@ In Python they are a `torch.autograd.Function`.  The compiler, and tensors witho
 on the meta device), meet an operator `lipnets::map` instead, which they do not look into.
 """
 
-__all__ = ["opaque"]
+__all__ = ["is_without_values", "opaque"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +19,11 @@ Forward = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
 Backward = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 _MAPS: dict[str, tuple[Forward, Backward]] = {}
+
+
+def is_without_values(weight: Tensor) -> bool:
+    """Whether a tensor is fake, or on the meta device: a shape, where a search is lost time."""
+    return weight.is_meta or detect_fake_mode(weight) is not None
 
 
 def opaque(name: str, forward: Forward, backward: Backward) -> Callable[[Tensor], Tensor]:
@@ -37,7 +42,7 @@ def opaque(name: str, forward: Forward, backward: Backward) -> Callable[[Tensor]
     _MAPS[name] = (forward, backward)
 
     def apply(weight: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or weight.is_meta or detect_fake_mode(weight) is not None:
+        if torch.compiler.is_compiling() or is_without_values(weight):
             return torch.ops.lipnets.map(weight, name)
         return _Map.apply(weight, name)[0]  # pyright: ignore[reportIndexIssue]
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._opaque import is_without_values
+
 _POINTS = 8  # along an axis of the torus of the first search
 _STEPS, _TOPS = 7, 5  # of Lanczos' method there, and at one frequency
 _CLIMBS, _LONGEST = 4, 0.5  # steps of the ascent from there, in radians
@@ -27,7 +29,10 @@ def peak_norm(kernel: Tensor) -> Tensor:
     if kernel.shape[0] < kernel.shape[1]:
         kernel = kernel.transpose(0, 1)  # the same norm, and fewer right singular vectors
     with torch.no_grad():
-        slope = _slope(kernel)
+        if not torch.compiler.is_compiling() and is_without_values(kernel):
+            slope = torch.empty_like(kernel)
+        else:
+            slope = _slope(kernel)
     return (kernel * slope).sum()
 
 

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._kernels import OfKernels
+from ._opaque import is_without_values
 from ._precision import full_precision, unit_scale
 
 _POINTS = 6  # of the coarse grid, for each degree of the symbol along an axis
@@ -56,7 +57,7 @@ class SpectralConv(OfKernels):
         kernels = weight.reshape(self.groups, -1, *weight.shape[1:])  # (G, O, I, *K)
         kernels = unit_scale(kernels, dim=tuple(range(1, kernels.ndim)))
         strides = list(self.stride or (1,) * (weight.ndim - 2))
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_without_values(kernels):
             slope = torch.ops.lipnets.spectral_slope(kernels.detach(), strides)
         else:
             slope = _slope(kernels.detach(), strides)
@@ -85,7 +86,7 @@ def _slope(kernels: Tensor, strides: Sequence[int]) -> Tensor:
 
 @torch.library.custom_op("lipnets::spectral_slope", mutates_args=())
 def _opaque_slope(kernels: Tensor, strides: list[int]) -> Tensor:
-    """What the compiler sees of `_slope`: it would unroll the search.
+    """What the compiler, and tensors without values, see of `_slope`: they would unroll the search.
 
     In there conjugates have to be physical: torch ignores the bit of lazy ones below autograd.
     """

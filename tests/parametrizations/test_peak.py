@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lipnets.parametrizations import CPL
 from lipnets.parametrizations._peak import peak_norm
 
 
@@ -53,3 +55,18 @@ def test_it_is_repeatable_and_its_derivative_is_that_of_the_norm_at_a_peak() -> 
     left, _, right = torch.linalg.svd(weight[..., 0, 0])
     expected = left[:, :1] @ right[:1]
     torch.testing.assert_close(slope[..., 0, 0], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_tensors_without_values_are_not_searched(training) -> None:
+    class Count(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    with Count() as mode:
+        out = CPL().train(training)(torch.empty(5, 5, 3, 3, device="meta"))
+    assert out.shape == (5, 5, 3, 3)
+    assert 0 < mode.count < 100  # a search takes thousands: minutes for deep networks
