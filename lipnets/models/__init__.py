@@ -5,8 +5,11 @@ __all__ = [
     "Network",
     "Published",
     "Variant",
+    "aol_mlp",
+    "aolnet",
     "build",
     "card",
+    "cpl",
     "create_model",
     "kwlarge",
     "lipconvnet",
@@ -16,17 +19,24 @@ __all__ = [
     "names",
     "onelip_convnet",
     "registry",
+    "sandwich",
+    "sll",
 ]
 
 from typing import Any
 
 from ._registry import ModelCard, Published, Variant, card, registry
+from .aol_mlp import aol_mlp
+from .aolnet import aolnet
+from .cpl import cpl
 from .kwlarge import kwlarge
 from .lipconvnet import lipconvnet
 from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
 from .network import Network
 from .onelip_convnet import onelip_convnet
+from .sandwich import sandwich
+from .sll import sll
 
 names = registry.names
 build = registry.build

@@ -62,7 +62,7 @@ def test_tensors_without_values_are_not_searched(training) -> None:
     class Count(TorchDispatchMode):
         count = 0
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> object:
             self.count += 1
             return func(*args, **(kwargs or {}))
 
