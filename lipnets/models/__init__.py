@@ -7,14 +7,17 @@ __all__ = [
     "Variant",
     "aol_mlp",
     "aolnet",
+    "bronet",
     "build",
     "card",
     "cpl",
     "create_model",
+    "gloronet",
     "kwlarge",
     "lipconvnet",
     "lipconvnet_small",
     "lipmlp",
+    "liresnet",
     "list_models",
     "names",
     "onelip_convnet",
@@ -28,11 +31,14 @@ from typing import Any
 from ._registry import ModelCard, Published, Variant, card, registry
 from .aol_mlp import aol_mlp
 from .aolnet import aolnet
+from .bronet import bronet
 from .cpl import cpl
+from .gloronet import gloronet
 from .kwlarge import kwlarge
 from .lipconvnet import lipconvnet
 from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
+from .liresnet import liresnet
 from .network import Network
 from .onelip_convnet import onelip_convnet
 from .sandwich import sandwich
