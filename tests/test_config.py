@@ -60,6 +60,7 @@ def test_values_are_read_and_defaults_filled_in(tmp_path: Path) -> None:
         "weight_decay": 0.0,
         "momentum": 0.9,
         "nesterov": True,
+        "lookahead": 0,
     }
     [shift] = config.data.augment
     assert (shift.name, shift.arguments) == ("shift", {"pixels": 1})
@@ -289,7 +290,8 @@ def test_the_schema_knows_every_name_and_argument() -> None:
     json.dumps(schema)
     variants = schema["properties"]["optimizer"]["discriminator"]["mapping"]
     sgd = schema["$defs"][variants["sgd"].rsplit("/", 1)[1]]
-    assert set(sgd["properties"]) == {"name", "lr", "weight_decay", "momentum", "nesterov"}
+    taken = {"name", "lr", "weight_decay", "momentum", "nesterov", "lookahead"}
+    assert set(sgd["properties"]) == taken
     assert sgd["additionalProperties"] is False
     names = schema["properties"]["model"]["discriminator"]["mapping"]
     assert set(names) == set(models.names())

@@ -60,6 +60,7 @@ from .linear import (
     unit_norm_linear,
 )
 from .lires import lires_conv2d, lires_linear
+from .manifold import ManifoldConv2d, ManifoldLinear, manifold_weights
 from .mixing import BlockDCT2d, SpatialShift2d
 from .n_activation import NActivation
 from .normalization import BatchCentering, BatchLipNorm, LayerCentering
@@ -147,6 +148,8 @@ __all__ = [
     "L2SelfAttention",
     "LayerCentering",
     "LinearSpline",
+    "ManifoldConv2d",
+    "ManifoldLinear",
     "MaxMin",
     "NActivation",
     "Parallel",
@@ -214,6 +217,7 @@ __all__ = [
     "lot_conv2d",
     "low_rank_linear",
     "lprelu",
+    "manifold_weights",
     "max_pool2d",
     "names",
     "newton_schulz_linear",
