@@ -1,95 +1,115 @@
-"""The LipConvNet family."""
+"""LipConvNet as published."""
 
 import pytest
 import torch
 from torch import nn
 
 import lipnets
-from lipnets.layers import FilteredConv2d
+from lipnets.layers import SymbolConv2d
 from lipnets.models import lipconvnet
 
-TINY = {"img_size": 8, "width": 4, "depths": (2, 2)}
+TINY = {"in_chans": 1, "img_size": 4, "width": 4, "num_classes": 3}
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("hidden", [(), (6, 4)])
-def test_forward_gives_one_logit_per_class(patch, hidden) -> None:
-    model = lipconvnet(num_classes=7, in_chans=2, patch=patch, hidden=hidden, **TINY)
-    assert model(torch.rand(5, 2, 8, 8)).shape == (5, 7)
+def described(depth: int) -> int:
+    """Raw weights and biases of five blocks, by hand: square kernels of the larger side."""
+    count, channels = 0, 3
+    for block in range(5):
+        wide, taps = 32 * 2**block, 1 if block == 4 else 9
+        for _ in range(depth - 1):
+            count += max(channels, wide) ** 2 * 9 + wide
+            channels = wide
+        count += max(4 * channels, 2 * wide) ** 2 * taps + 2 * wide
+        channels = 2 * wide
+    return count + channels * 10 + 10
 
 
-@pytest.mark.parametrize("conv", ["aol_conv2d", "bcop_conv2d", "spectral_conv2d"])
-def test_jacobians_do_not_exceed_1(conv) -> None:
-    model = lipconvnet(in_chans=1, conv=conv, hidden=(6,), **TINY).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter)
-    plain = lipnets.export(model)  # computes the weights once
-    for x in torch.randn(3, 1, 8, 8):
-        jacobian = torch.autograd.functional.jacobian(plain.backbone, x[None]).reshape(6, 64)
-        assert torch.linalg.matrix_norm(jacobian, ord=2) <= 1 + 1e-6
-    bound = lipnets.lipschitz(plain.backbone, (1, 8, 8)).value
-    assert bound <= 1.05 if conv == "spectral_conv2d" else bound <= 1 + 1e-6
+@pytest.mark.parametrize("depth", [1, 8])
+def test_parameters_are_those_of_the_description(depth) -> None:
+    name = f"lipconvnet{5 * depth}"
+    with torch.device("meta"):
+        model = lipnets.create_model(name)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == described(depth)
+    assert count == pytest.approx(lipnets.models.card(name).variant.parameters, rel=1e-3)
 
 
-def test_on_the_torus_with_as_many_channels_throughout_gradients_keep_their_norm() -> None:
-    conv = {"name": "bcop_conv2d", "padding_mode": "circular"}
-    model = lipconvnet(in_chans=1, img_size=8, patch=2, width=8, depths=(1,), conv=conv)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter)
-    x = torch.rand(1, 1, 8, 8)
-    jacobian = torch.autograd.functional.jacobian(model.backbone, x).reshape(64, 64)
-    torch.testing.assert_close(jacobian @ jacobian.mT, torch.eye(64), rtol=0, atol=1e-9)
+def test_the_last_convolution_of_a_block_halves_the_image_and_doubles_the_channels() -> None:
+    with torch.device("meta"):
+        model = lipnets.create_model("lipconvnet10")
+        shapes = [x.shape[1:] for x in outputs(model, torch.empty(1, 3, 32, 32))]
+    convs = [m for m in model.backbone if isinstance(m, SymbolConv2d)]
+    assert [m.in_channels for m in convs] == [3, 128, 64, 256, 128, 512, 256, 1024, 512, 2048]
+    assert [m.out_channels for m in convs] == [32, 64, 64, 128, 128, 256, 256, 512, 512, 1024]
+    assert [m.geometry.kernel_size[0] for m in convs] == [3] * 9 + [1]
+    assert [tuple(s) for s in shapes if len(s) == 3][-1] == (1024, 1, 1)
+    assert [(64, 16, 16) in shapes, (128, 8, 8) in shapes, (256, 4, 4) in shapes] == [True] * 3
 
 
-def test_stages_double_the_channels_and_halve_the_image() -> None:
-    model = lipconvnet(img_size=32, width=32, depths=(2,) * 5)
-    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert [conv.out_channels for conv in convs] == [32, 16, 64, 32, 128, 64, 256, 128, 512, 256]
-    assert [conv.in_channels for conv in convs] == [3, 32, 64, 64, 128, 128, 256, 256, 512, 512]
-    assert model.head.in_features == 256 * 2 * 2
-
-
-@pytest.mark.parametrize(("size", "padded"), [(7, 8), ((5, 10), (8, 12)), (8, 8)])
-def test_images_that_do_not_fold_are_padded_with_zeros(size, padded) -> None:
-    model = lipconvnet(in_chans=1, **{**TINY, "img_size": size}, patch=2)
-    height, width = (padded, padded) if isinstance(padded, int) else padded
-    assert model.head.in_features == 4 * (height // 4) * (width // 4)
-    size = (size, size) if isinstance(size, int) else size
-    image = model.backbone[0](torch.ones(1, 1, *size))
-    assert image.sum() == size[0] * size[1]
-    assert isinstance(model.backbone[0], nn.ZeroPad2d) == (size != (height, width))
-
-
-def test_any_convolution_fits_by_name() -> None:
-    conv = {"name": "band_conv2d", "high": 0.4}
-    model = lipconvnet(in_chans=1, conv=conv, **TINY).eval()
-    bands = [module for module in model.modules() if isinstance(module, FilteredConv2d)]
-    assert [band.high for band in bands] == [0.4] * 4
-    assert 0 < lipnets.lipschitz(model, (1, 8, 8)).value < 2
-    assert lipconvnet(conv="conv2d", **TINY)(torch.rand(1, 3, 8, 8)).shape == (1, 10)
+def outputs(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    found = []
+    for layer in model.backbone:
+        x = layer(x)
+        found.append(x)
+    return found
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
-    [({"depths": ()}, "depths"), ({"depths": (1, 0)}, "depths"), ({"width": 3}, "even")],
+    ("size", "features"),
+    [(8, 8 * 4), (28, 32 * 4), (32, 32 * 4), (64, 32 * 4 * 4), ((5, 20), 8 * 4 * 3), (1, 3)],
 )
-def test_impossible_shapes_are_refused(arguments, why) -> None:
-    with pytest.raises(ValueError, match=why):
-        lipconvnet(**{**TINY, **arguments})
+def test_images_of_any_size_are_folded_as_often_as_they_can(size, features) -> None:
+    with torch.device("meta"):
+        model = lipconvnet(in_chans=3, img_size=size, width=4)
+    height, width = (size, size) if isinstance(size, int) else size
+    assert model.num_features == features
+    assert model(torch.empty(2, 3, height, width, device="meta")).shape == (2, 10)
 
 
-def test_it_learns_to_tell_two_halves_apart() -> None:
-    model = lipconvnet(num_classes=2, in_chans=1, hidden=(8,), **TINY)
-    images = torch.rand(64, 1, 8, 8) / 4
-    labels = torch.arange(64) % 2
-    images[labels == 1, :, :, 4:] += 0.5
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(20):
-        loss = nn.functional.cross_entropy(10 * model(images), labels)
+@pytest.mark.parametrize("conv", ["soc_conv2d", "aoc_conv2d", "aol_conv2d"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_backbone_is_proved_1_lipschitz(conv, trained) -> None:
+    model = lipconvnet(**TINY, depth=2, conv=conv)
+    if trained:
+        step(model)
+    else:
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+    plain = lipnets.export(model.eval(), (1, 4, 4)).backbone
+    x = torch.rand(1, 4, 4)
+    jacobian = torch.autograd.functional.jacobian(lambda x: plain(x[None])[0], x).flatten(1)
+    bound = lipnets.lipschitz(plain, (1, 4, 4)).value
+    assert torch.linalg.matrix_norm(jacobian, ord=2) <= bound <= 1 + 1e-6
+
+
+def step(model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(model(torch.rand(8, 1, 4, 4)), torch.arange(8) % 3)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    radii = lipnets.certified_radii(model.eval(), images, labels)
-    # The means of the classes are 2.8 apart: no classifier has radii above 1.4 at both.
-    assert (radii > 0.3).double().mean() > 0.95
-    assert (radii < 2).all()
+
+
+def test_on_the_torus_gradients_of_features_are_orthonormal() -> None:
+    conv = {"name": "soc_conv2d", "padding_mode": "circular"}
+    model = lipconvnet(in_chans=1, img_size=4, width=2, conv=conv)  # 16, 4 × 2 × 2, then 8 numbers
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    x = torch.rand(1, 1, 4, 4)
+    jacobian = torch.autograd.functional.jacobian(model.backbone, x).reshape(8, 16)
+    torch.testing.assert_close(jacobian @ jacobian.mT, torch.eye(8), rtol=0, atol=1e-9)
+
+
+def test_layers_that_keep_the_number_of_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="sll_aoc_conv2d"):
+        lipconvnet(**TINY, conv="sll_conv2d")
+    assert lipconvnet(**TINY, conv="sll_aoc_conv2d")(torch.rand(1, 1, 4, 4)).shape == (1, 3)
+    with pytest.raises(ValueError, match="convolution of images"):
+        lipconvnet(**TINY, conv="cayley_linear")
+
+
+@pytest.mark.parametrize("arguments", [{"blocks": 0}, {"depth": 0}])
+def test_blocks_without_convolutions_are_refused(arguments) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        lipconvnet(**TINY, **arguments)
