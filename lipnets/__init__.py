@@ -5,6 +5,8 @@ What is asked for is loaded when it is asked for: `lipnets.verify` needs numpy a
 
 import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ _HOME = {  # public name: the module that defines it
     "certify": "certify",
     "create_model": "models",
     "export": "export",
+    "from_pretrained": "models",
     "lipschitz": "rules",  # which has the rules of torch.nn
     "list_models": "models",
     "rule": "bounds",
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from .bounds import Bound, NotCertifiedError, lipschitz, rule
     from .certify import Certificate, certified_radii, certify
     from .export import export
-    from .models import create_model, list_models
+    from .models import create_model, from_pretrained, list_models
 
 
 class _Package(ModuleType):
@@ -50,6 +53,37 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+class _BesideTimm(MetaPathFinder):
+    """When timm is imported, makes that work beside a CPU build of torch, and adds our models to it.
+
+    So `import lipnets` costs nothing, and `timm.create_model("lipnets_...")` works after it,
+    whichever of both is imported first.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != "timm" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        import_module(".compat", __name__).ensure_torchvision()
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            import_module(".models.mirror", __name__).mirror()
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if "timm" not in sys.modules:
+    sys.meta_path.insert(0, _BesideTimm())
+elif sys.modules["timm"] is not None:
+    import_module(".models.mirror", __name__).mirror()
 
 
 def __getattr__(name: str) -> Any:

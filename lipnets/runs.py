@@ -4,6 +4,7 @@
 config.yaml            the experiment, resolved
 history.jsonl          one record a line
 model.safetensors      the weights
+config.json            how to build the model, for `lipnets.from_pretrained` and timm
 certificate.npz        what is proved of them
 state/training.pt      what resuming needs, as of the last epoch that was finished
 checksums.json         SHA-256 of the files above, but for the history, which grows
@@ -37,13 +38,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import torch as safetensors
 from torch import nn
 
 from . import models
 from .atomic import write_atomic
 from .certify import Certificate
 from .config import Config, load_config
+from .models.pretrained import config_json, load_weights, weights_bytes
 from .records import Record
 
 
@@ -129,12 +130,10 @@ class Run:
         return parse_records(path.read_text(encoding="utf-8"), path) if path.exists() else []
 
     def save_model(self, model: nn.Module) -> None:
-        """Writes the weights of a model, parametrizations included."""
-        tensors = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in model.state_dict().items()
-        }
-        self.write("model.safetensors", safetensors.save(tensors))
+        """Writes the weights of a model, parametrizations included, and how to build it."""
+        self.write("model.safetensors", weights_bytes(model))
+        if isinstance(model, models.Network) and model.name:
+            self.write("config.json", config_json(model))
 
     def load_model(self) -> nn.Module:
         """Builds the model of the config with the weights that were saved, in evaluation mode.
@@ -143,20 +142,17 @@ class Run:
             RunError: If there are no weights yet.
             DamagedFileError: If they are damaged, or of another model.
         """
-        weights = safetensors.load(self.read("model.safetensors"))
+        content = self.read("model.safetensors")
         spec = self.config().model
         with torch.random.fork_rng():  # building draws initial weights
             model = models.build(spec.name, **spec.arguments)
-        floats = [each.dtype for each in weights.values() if each.is_floating_point()]
-        model = model.to(floats[0] if floats else None)
         try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
+            return load_weights(model, content)
+        except ValueError as error:
             raise DamagedFileError(
-                f"{self.path / 'model.safetensors'} holds the weights of another model than the "
+                f"{self.path / 'model.safetensors'} does not hold the weights of the "
                 f"'{spec.name}' of config.yaml: {error}"
             ) from None
-        return model.eval()
 
     def save_certificate(self, certificate: Certificate) -> None:
         """Writes a certificate."""

@@ -175,7 +175,7 @@ def test_weights_that_are_not_contiguous_or_shared_are_saved(run: Run) -> None:
 
 def test_weights_of_another_model_are_refused(run: Run) -> None:
     run.save_model(nn.Linear(2, 2))
-    with pytest.raises(DamagedFileError, match=r"model.safetensors holds .* another model"):
+    with pytest.raises(DamagedFileError, match=r"model.safetensors does not hold .* another model"):
         run.load_model()
 
 

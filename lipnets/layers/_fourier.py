@@ -229,9 +229,8 @@ def _factors(period: Size, size: Size, *, weighted: bool) -> tuple[Tensor, Tenso
     across, down = (
         torch.from_numpy(_lines(n, m)) for n, m in zip(period[::-1], size[::-1], strict=True)
     )
-    across = across[:, : period[1] // 2 + 1] * torch.tensor(
-        [[[1.0]], [[-1.0]]], dtype=torch.float64
-    )
+    cosines, sines = across[:, : period[1] // 2 + 1]
+    across = torch.stack([cosines, -sines])
     half, full = down[:, : period[0] // 2 + 1], down
     if weighted:
         counts = multiplicities((period[0], 1))[:, None]

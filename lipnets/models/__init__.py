@@ -12,6 +12,8 @@ __all__ = [
     "card",
     "cpl",
     "create_model",
+    "from_pretrained",
+    "from_timm",
     "gloronet",
     "kwlarge",
     "lipconvnet",
@@ -21,8 +23,12 @@ __all__ = [
     "list_models",
     "names",
     "onelip_convnet",
+    "plain_convnet",
+    "plain_mlp",
     "registry",
+    "resnet",
     "sandwich",
+    "save_pretrained",
     "sll",
 ]
 
@@ -41,6 +47,9 @@ from .lipmlp import lipmlp
 from .liresnet import liresnet
 from .network import Network
 from .onelip_convnet import onelip_convnet
+from .plain import plain_convnet, plain_mlp
+from .pretrained import from_pretrained, save_pretrained
+from .resnet import from_timm, resnet
 from .sandwich import sandwich
 from .sll import sll
 

@@ -3,6 +3,7 @@
 __all__ = ["Network"]
 
 import copy
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,12 @@ class Network(nn.Sequential):
                 "num_classes": num_classes,
             }
 
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the model into a directory: see `lipnets.models.save_pretrained`."""
+        from .pretrained import save_pretrained
+
+        save_pretrained(self, directory)
+
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """The last feature maps of each size, in timm's terms; none if there are no maps.
@@ -114,7 +121,7 @@ class Network(nn.Sequential):
                 shapes.append((f"backbone.{name}", x.shape))
         maps = {shape[2:]: (name, shape) for name, shape in shapes if len(shape) == 4}
         return [
-            {"num_chs": shape[1], "reduction": self.input_size[1] / shape[2], "module": name}
+            {"num_chs": shape[1], "reduction": self.input_size[1] // shape[2], "module": name}
             for name, shape in maps.values()
         ]
 
