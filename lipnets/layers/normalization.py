@@ -267,3 +267,16 @@ add(
         **_TORCHLIP,
     ),
 )
+add(
+    "batch_norm2d",
+    nn.BatchNorm2d,
+    Card(
+        kind="normalization",
+        guarantee="none",
+        paper="Ioffe & Szegedy, 2015",
+        url="https://arxiv.org/abs/1502.03167",
+        choose="As an unconstrained baseline, whose constant is certified all the same.",
+        arguments={"num_features": 4},
+        shape=(4, 3, 2),
+    ),
+)
