@@ -1,6 +1,6 @@
 """The margin that a loss asks for: in logits, or by the radius that one trains for."""
 
-__all__ = ["Margin", "ScaledLogits", "typical_slope", "without_true"]
+__all__ = ["Margin", "ScaledLogits", "scale_free", "typical_slope", "without_true"]
 
 import math
 from dataclasses import dataclass
@@ -68,8 +68,12 @@ class Margin:
             return slopes.new_tensor(self.in_logits)
         return self.radius * slopes[labels]
 
+    def scaled(self, value: Tensor, slopes: Tensor) -> Tensor:
+        """The value of the loss: where the radius decides, without a reward for scales."""
+        return value if self.in_logits is not None else scale_free(value, slopes)
+
     def typical(self, slopes: Tensor) -> Tensor:
-        """One margin for all pairs of classes, a scalar without gradient."""
+        """One margin for all pairs of classes, a scalar."""
         if self.in_logits is not None or self.radius is None:
             return slopes.new_tensor(self.in_logits)
         return self.radius * typical_slope(slopes)
@@ -112,23 +116,37 @@ class ScaledLogits:
     def __call__(
         self, logits: Tensor, labels: Tensor, slopes: Tensor
     ) -> tuple[Tensor, Tensor | float]:
-        """The logits so scaled, with shape (B, K), and the temperature."""
+        """The logits so scaled, with shape (B, K), and the temperature as a constant.
+
+        Where the radius sets the temperature, its gradient stays in the quotient: a loss of quotients
+        rewards neither shrinking a network nor letting it grow, which changes no radius.
+        """
         if self.temperature is not None or self.radius is None:
-            temperature = 1.0 if self.temperature is None else self.temperature
+            t = constant = 1.0 if self.temperature is None else self.temperature
         else:
-            temperature = _TEMPERATURE_OF_MARGIN * self.radius * typical_slope(slopes)
+            t = _TEMPERATURE_OF_MARGIN * self.radius * typical_slope(slopes)
+            constant = t.detach()
         offset = self.margin.in_logits
         if offset is not None:
             true = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-            return (logits - offset * true) / temperature, temperature
-        return (logits + self.margin.pairs(labels, slopes)) / temperature, temperature
+            return (logits - offset * true) / t, constant
+        return (logits + self.margin.pairs(labels, slopes)) / t, constant
 
 
 def typical_slope(slopes: Tensor) -> Tensor:
-    """The mean slope of two different classes, a scalar without gradient, kept off zero."""
+    """The mean slope of two different classes, a scalar, kept off zero."""
     classes = len(slopes)
     pairs = max(classes * (classes - 1), 1)
-    return (slopes.detach().sum() / pairs).clamp_min(1e-6)  # the diagonal is zero
+    return (slopes.sum() / pairs).clamp_min(1e-6)  # the diagonal is zero
+
+
+def scale_free(value: Tensor, slopes: Tensor) -> Tensor:
+    """The same value, with the gradient of its quotient by the typical slope, times that slope.
+
+    Of a value proportional to logits and slopes, the quotient is one of radii: see `ScaledLogits`.
+    """
+    slope = typical_slope(slopes)
+    return value * (slope.detach() / slope)
 
 
 def without_true(values: Tensor, labels: Tensor, fill: float) -> Tensor:

@@ -91,6 +91,7 @@ def certificate_regularization(
             return entropy
         true = logits.gather(1, labels[:, None])[:, 0]
         margins = true - without_true(logits, labels, -math.inf).amax(dim=1)  # (B,)
-        return entropy - gamma * F.relu(margins / math.sqrt(2)).mean()
+        reward = F.relu(margins / math.sqrt(2)).mean()
+        return entropy - gamma * scaled.margin.scaled(reward, slopes)
 
     return Loss(loss, scaled.needs_slopes)

@@ -9,8 +9,10 @@ References:
     | second is in code only
 
 What differs: there, a number α' in [0, 1] weighs the hinge and 1 − α' the rest; here the rest has
-weight 1 and α = α' / (1 − α'), which multiplies the loss by 1 / (1 − α').  The temperature of SoftHKR
-follows the logits of the batch, there a moving average of batches.
+weight 1 and α = α' / (1 − α'), which multiplies the loss by 1 / (1 − α').  The softmax of SoftHKR
+follows the logits of the batch, there a moving average of batches, and is of their quotient by it,
+there times the margin (1 by default) and clamped: so units cancel.  LseHKR has no factor of logits
+beside its margin, and takes two classes, where that code divides by log 1.
 """
 
 __all__ = ["hinge_kr", "lse_hkr", "soft_hkr"]
@@ -54,7 +56,7 @@ def hinge_kr(alpha: float = 10.0, margin: float | None = None, radius: float | N
         gap = (true * logits).sum(dim=0) / inside.clamp_min(1)
         gap = gap - ((1 - true) * logits).sum(dim=0) / outside.clamp_min(1)
         gap = gap.where((inside > 0) & (outside > 0), 0)
-        return (alpha * hinge - gap).mean()
+        return asked.scaled((alpha * hinge - gap).mean(), slopes)
 
     return Loss(loss, asked.needs_slopes)
 
@@ -68,8 +70,8 @@ def soft_hkr(
 ) -> Loss:
     """Builds the HKR loss of the true class against a soft maximum of the others.
 
-    With the mean a of |z| over the batch, w = softmax(τ m z / max(a, m)) over j ≠ y, and the scale of
-    that softmax clamped to [0.005, 250],
+    With the mean a of |z| over the batch, taken as a constant, and w = softmax(τ z / max(a, m)) over
+    j ≠ y,
 
         ℓ(z, y) = ∑ⱼ wⱼ zⱼ − zᵧ + α [(m/2 − zᵧ)₊ + ∑ⱼ wⱼ (m/2 + zⱼ)₊].
 
@@ -91,12 +93,12 @@ def soft_hkr(
         true = logits.gather(1, labels[:, None])[:, 0]
         ones = F.relu(m / 2 - true)
         if logits.shape[1] == 1:
-            return (alpha * ones - true).mean()
-        spread = logits.detach().abs().mean()
-        scale = (temperature * m / spread.maximum(m)).clamp(0.005, 250)
-        weights = without_true(scale * logits, labels, -math.inf).softmax(dim=1)  # (B, K)
+            return asked.scaled((alpha * ones - true).mean(), slopes)
+        spread = logits.abs().mean().maximum(m).detach()
+        weights = without_true(temperature * logits / spread, labels, -math.inf).softmax(dim=1)
         hinges = ones + (weights * F.relu(m / 2 + logits)).sum(dim=1)
-        return ((weights * logits).sum(dim=1) - true + alpha * hinges).mean()
+        value = ((weights * logits).sum(dim=1) - true + alpha * hinges).mean()
+        return asked.scaled(value, slopes)
 
     return Loss(loss, asked.needs_slopes)
 
@@ -133,11 +135,12 @@ def lse_hkr(
         true = logits.gather(1, labels[:, None])[:, 0]
         ones = F.relu(m / 2 - true)
         if others == 0:
-            return (alpha * ones - true).mean()
+            return asked.scaled((alpha * ones - true).mean(), slopes)
         # Of one number, the smooth maximum is that number at any t.
         t = math.log(max(others, 2)) / (penalty * m / 2)
         largest = without_true(t * logits, labels, -math.inf).logsumexp(dim=1) / t  # (B,)
-        return (largest - true + alpha * (ones + F.relu(m / 2 + largest))).mean()
+        value = (largest - true + alpha * (ones + F.relu(m / 2 + largest))).mean()
+        return asked.scaled(value, slopes)
 
     return Loss(loss, asked.needs_slopes)
 

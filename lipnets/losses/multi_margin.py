@@ -33,6 +33,6 @@ def multi_margin(margin: float | None = None, radius: float | None = None) -> Lo
     def loss(logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
         true = logits.gather(1, labels[:, None])
         hinges = F.relu(logits - true + asked.pairs(labels, slopes))  # (B, K)
-        return without_true(hinges, labels, 0.0).mean()
+        return asked.scaled(without_true(hinges, labels, 0.0).mean(), slopes)
 
     return Loss(loss, asked.needs_slopes)

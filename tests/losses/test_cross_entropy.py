@@ -1,4 +1,4 @@
-"""Losses, against sums written out with math.log and math.exp."""
+"""Cross-entropies, against sums written out with math.log and math.exp."""
 
 import math
 
@@ -9,6 +9,9 @@ from lipnets import losses
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.3], [0.2, 0.1, 2.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1])
+ROWS = list(zip(LOGITS.tolist(), LABELS.tolist(), strict=True))
+SLOPES = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.5], [2.0, 1.5, 0.0]], dtype=torch.float64)
+TEMPERATURE = 0.15  # over the margin, for losses that are given a radius
 
 
 def cross_entropy(row: list[float], label: int, temperature: float, offset: float) -> float:
@@ -48,31 +51,34 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
         losses.build("cross_entropy", temperature=temperature)
 
 
-def test_multi_margin_is_the_mean_of_hinges_over_classes() -> None:
-    loss = losses.build("multi_margin", margin=1.0)
-    first = max(0, -0.5 - 1.0 + 1) + max(0, 0.3 - 1.0 + 1)
-    second = max(0, 0.2 - 0.1 + 1) + max(0, 2.0 - 0.1 + 1)
-    assert loss(LOGITS, LABELS).item() == pytest.approx((first + second) / 3 / 2, rel=1e-12)
+def by_radius(row: list[float], label: int, temperature: float) -> float:
+    """What a radius of 0.4 asks for."""
+    asked = [z + 0.4 * slope for z, slope in zip(row, SLOPES[label].tolist(), strict=True)]
+    return cross_entropy(asked, label, temperature, 0.0)
 
 
-def test_hinge_kr_adds_up_hinges_and_differences_of_means() -> None:
-    loss = losses.build("hinge_kr", alpha=2.0, margin=1.0)
-    total = 0.0
-    for k in range(3):
-        inside = [row[k] for row, y in zip(LOGITS.tolist(), [0, 1], strict=True) if y == k]
-        outside = [row[k] for row, y in zip(LOGITS.tolist(), [0, 1], strict=True) if y != k]
-        hinges = [max(0.0, 0.5 - z) for z in inside] + [max(0.0, 0.5 + z) for z in outside]
-        total += 2.0 * sum(hinges) / 2
-        if inside and outside:
-            total -= sum(inside) / len(inside) - sum(outside) / len(outside)
-    assert loss(LOGITS, LABELS).item() == pytest.approx(total / 3, rel=1e-12)
+def mean_loss(loss: losses.Loss) -> float:
+    return loss(LOGITS, LABELS, SLOPES).item()
 
 
-@pytest.mark.parametrize("name", losses.names())
-def test_every_loss_rewards_margins_and_keeps_the_dtype(name: str) -> None:
-    loss = losses.build(name)
-    good = torch.nn.functional.one_hot(LABELS, 3).to(torch.float32)
-    slopes = 1.5 * (1 - torch.eye(3))
-    assert loss(good, LABELS, slopes) < loss(-good, LABELS, slopes)
-    assert loss(good, LABELS, slopes).dtype == torch.float32
-    assert loss(good, LABELS, slopes).shape == ()
+def test_a_radius_sets_the_offset_of_each_pair_and_a_temperature() -> None:
+    temperature = TEMPERATURE * 0.4 * 1.5  # of the mean slope
+    expected = [by_radius(row, y, temperature) for row, y in ROWS]
+    value = mean_loss(losses.build("cross_entropy", radius=0.4))
+    assert value == pytest.approx(sum(expected) / 2, rel=1e-12)
+
+
+def test_what_is_given_beside_a_radius_is_kept() -> None:
+    warm = mean_loss(losses.build("cross_entropy", temperature=2.0, radius=0.4))
+    expected = [by_radius(row, y, 2.0) for row, y in ROWS]
+    assert warm == pytest.approx(sum(expected) / 2, rel=1e-12)
+    fixed = mean_loss(losses.build("cross_entropy", offset=0.7, radius=0.4))
+    expected = [cross_entropy(row, y, TEMPERATURE * 0.4 * 1.5, 0.7) for row, y in ROWS]
+    assert fixed == pytest.approx(sum(expected) / 2, rel=1e-12)
+
+
+def test_certificate_regularization_rewards_radii_of_images_that_are_classified_right() -> None:
+    regular = losses.build("certificate_regularization", gamma=0.3, temperature=0.5, offset=0.7)
+    plain = losses.build("cross_entropy", temperature=0.5, offset=0.7)
+    reward = 0.3 * (1.0 - 0.3) / math.sqrt(2) / 2  # of two images, the other one is wrong
+    assert mean_loss(regular) == pytest.approx(mean_loss(plain) - reward, rel=1e-12)
