@@ -73,6 +73,7 @@ from .orthogonal_conv2d import (
     svcm_conv2d,
 )
 from .parallel import Parallel
+from .permute import Permute
 from .pip import pip_conv2d, pip_linear
 from .pooling import (
     AdaptiveL2NormPool2d,
@@ -153,6 +154,7 @@ __all__ = [
     "MaxMin",
     "NActivation",
     "Parallel",
+    "Permute",
     "PotentialConv2d",
     "PotentialLinear",
     "RadialBand",

@@ -19,6 +19,7 @@ __all__ = [
     "lipconvnet",
     "lipconvnet_small",
     "lipmlp",
+    "lipvit",
     "liresnet",
     "list_models",
     "names",
@@ -44,6 +45,7 @@ from .kwlarge import kwlarge
 from .lipconvnet import lipconvnet
 from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
+from .lipvit import lipvit
 from .liresnet import liresnet
 from .network import Network
 from .onelip_convnet import onelip_convnet

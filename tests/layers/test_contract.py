@@ -38,6 +38,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "Unflatten": (lambda: nn.Unflatten(1, (2, 3)), (6,), 1.0),
     "PixelUnshuffle": (lambda: nn.PixelUnshuffle(2), (2, 4, 6), 1.0),
     "PixelShuffle": (lambda: nn.PixelShuffle(2), (8, 2, 3), 1.0),
+    "Permute": (lambda: layers.Permute(0, 3, 1, 2), (2, 4, 6), 1.0),
     "ChannelShuffle": (lambda: nn.ChannelShuffle(2), (4, 2, 3), 1.0),
     "Dropout": (nn.Dropout, (7,), 1.0),
     "Dropout1d": (nn.Dropout1d, (3, 4), 1.0),
