@@ -75,6 +75,7 @@ from .orthogonal_conv2d import (
 from .parallel import Parallel
 from .permute import Permute
 from .pip import pip_conv2d, pip_linear
+from .pointwise import Conjugate, Pointwise, PositionBias2d
 from .pooling import (
     AdaptiveL2NormPool2d,
     AdaptiveScaledAvgPool2d,
@@ -136,6 +137,7 @@ __all__ = [
     "Card",
     "Concat",
     "ConcatResidual",
+    "Conjugate",
     "ConvexResidual",
     "ExplicitConv2d",
     "FilteredConv2d",
@@ -155,6 +157,8 @@ __all__ = [
     "NActivation",
     "Parallel",
     "Permute",
+    "Pointwise",
+    "PositionBias2d",
     "PotentialConv2d",
     "PotentialLinear",
     "RadialBand",

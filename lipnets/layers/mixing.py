@@ -56,25 +56,38 @@ class SpatialShift2d(nn.Module):
         groups: 5, or 4 without the group that stays; the channels are split as evenly as can be.
         padding_mode: 'circular', where pixels enter again at the other side: orthogonal; or 'zeros',
             where those that leave are lost.
+        ratio: The share of channels that moves in each direction, rounded down, up to ¼; the others
+            stay.  By default groups are equal.
 
     Raises:
         ValueError: If an argument is none of these.
     """
 
-    def __init__(self, groups: int = 5, padding_mode: str = "circular") -> None:
+    def __init__(
+        self, groups: int = 5, padding_mode: str = "circular", ratio: float | None = None
+    ) -> None:
         super().__init__()
+        if ratio is not None and not (groups == 5 and 0 <= ratio <= 0.25):
+            raise ValueError(
+                f"'ratio' should be in [0, ¼], with 5 groups, got {ratio} and {groups} groups."
+            )
         if groups not in (4, 5) or padding_mode not in ("circular", "zeros"):
             raise ValueError(
                 "SpatialShift2d takes 4 or 5 groups and padding_mode 'circular' or 'zeros', got "
                 f"{groups} and '{padding_mode}'."
             )
-        self.groups, self.padding_mode = groups, padding_mode
+        self.groups, self.padding_mode, self.ratio = groups, padding_mode, ratio
 
     def extra_repr(self) -> str:
-        return f"groups={self.groups}, padding_mode='{self.padding_mode}'"
+        ratio = "" if self.ratio is None else f", ratio={self.ratio:g}"
+        return f"groups={self.groups}, padding_mode='{self.padding_mode}'{ratio}"
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        groups = x.tensor_split(self.groups, dim=1)
+        if self.ratio is None:
+            groups = x.tensor_split(self.groups, dim=1)
+        else:
+            size = int(self.ratio * x.shape[1])
+            groups = x.tensor_split([size, 2 * size, 3 * size, 4 * size], dim=1)
         moves = [(-1, 2), (1, 2), (-1, 3), (1, 3)]
         moved = [
             self._shift(group, step, axis)

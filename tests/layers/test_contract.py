@@ -112,6 +112,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "Sequential, empty": (nn.Sequential, (6,), 1.0),
     "Residual": (lambda: Residual(nn.Linear(6, 6)), (6,), 0.5),
     "Residual, shortcut": (lambda: Residual(nn.Linear(6, 4), nn.Linear(6, 4)), (6,), 0.5),
+    "Pointwise": (lambda: layers.Pointwise(nn.Linear(3, 4)), (3, 2, 3), 1.0),
+    "Conjugate": (
+        lambda: layers.Conjugate(nn.Linear(4, 3, bias=False), layers.SpatialShift2d()),
+        (4, 2, 3),
+        0.5,
+    ),
     "ConvexResidual": (lambda: layers.ConvexResidual(Scale(3.0), 0.25), (5,), 1.0),
     "ConcatResidual": (lambda: layers.ConcatResidual(Scale(3.0), 0.25), (4, 2), 1.0),
     "Scale": (lambda: Scale(-3.0), (5,), 1.0),

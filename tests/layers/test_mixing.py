@@ -45,6 +45,18 @@ def test_shifts_with_zeros_lose_the_pixels_that_leave() -> None:
     assert out.tolist() == [10, 10, 12, 12]
 
 
+def test_a_share_of_the_channels_moves_in_each_direction() -> None:
+    x = torch.zeros(1, 17, 3, 3)
+    x[:, :, 1, 1] = 1
+    out = SpatialShift2d(ratio=1 / 8)(x)
+    places = [tuple(channel.nonzero()[0].tolist()) for channel in out[0]]
+    moved = [(0, 1), (2, 1), (1, 0), (1, 2)]
+    assert places == [each for each in moved for _ in range(2)] + [(1, 1)] * 9
+    for arguments in ({"ratio": 0.3}, {"ratio": -0.1}, {"groups": 4, "ratio": 0.1}):
+        with pytest.raises(ValueError, match="'ratio' should be in"):
+            SpatialShift2d(**arguments)
+
+
 @pytest.mark.parametrize("arguments", [{"groups": 3}, {"padding_mode": "reflect"}])
 def test_other_shifts_are_refused(arguments) -> None:
     with pytest.raises(ValueError, match="4 or 5 groups"):
