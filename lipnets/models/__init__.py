@@ -12,6 +12,7 @@ __all__ = [
     "card",
     "cpl",
     "create_model",
+    "freqnet",
     "from_pretrained",
     "from_timm",
     "gloronet",
@@ -19,6 +20,7 @@ __all__ = [
     "lipconvnet",
     "lipconvnet_small",
     "lipmlp",
+    "lipnext",
     "lipvit",
     "liresnet",
     "list_models",
@@ -40,11 +42,13 @@ from .aol_mlp import aol_mlp
 from .aolnet import aolnet
 from .bronet import bronet
 from .cpl import cpl
+from .freqnet import freqnet
 from .gloronet import gloronet
 from .kwlarge import kwlarge
 from .lipconvnet import lipconvnet
 from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
+from .lipnext import lipnext
 from .lipvit import lipvit
 from .liresnet import liresnet
 from .network import Network
