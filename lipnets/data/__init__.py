@@ -8,6 +8,7 @@ for images, labels in lipnets.data.batches(dataset.train, 128, generator):
 """
 
 __all__ = [
+    "ByteSplit",
     "Dataset",
     "Labels",
     "Mixed",
@@ -15,6 +16,7 @@ __all__ = [
     "augment",
     "batches",
     "build",
+    "compact",
     "corruptions",
     "filters",
     "load",
@@ -27,7 +29,7 @@ from typing import Any
 
 from . import augment, cifar, corruptions, digits, filters, mnist, npz
 from ._registry import datasets
-from .dataset import Dataset, Split, batches
+from .dataset import ByteSplit, Dataset, Split, batches, compact
 from .labels import Labels, Mixed
 
 names = datasets.names

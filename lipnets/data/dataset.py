@@ -1,14 +1,17 @@
 """Data sets, as tensors in memory."""
 
-__all__ = ["Dataset", "Split", "batches"]
+__all__ = ["ByteSplit", "Dataset", "Split", "batches", "compact"]
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .augment import Augmentation, Mixing
+from .labels import Labels
 
 _CHUNK = 4096  # images at a time: statistics are summed in double precision, which takes space
 
@@ -51,6 +54,49 @@ class Split:
 
     def __getitem__(self, index: slice | Tensor) -> "Split":
         return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class ByteSplit:
+    """A split in a quarter of the space, whose parts are splits: `split[indices]`.
+
+    Arguments:
+        images: The images k/255, as the bytes k, with shape (N, C, H, W).
+        labels: The labels, as in `Split`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | Tensor) -> Split:
+        images = self.images[index].to(torch.float32)
+        # By a tensor: by a number, GPUs would multiply with 1/255 and round otherwise than CPUs.
+        return Split(images.div_(images.new_full((), 255)), self.labels[index])
+
+    def to(self, device: torch.device | str) -> "ByteSplit":
+        """The same split on another device."""
+        return ByteSplit(self.images.to(device), self.labels.to(device))
+
+
+def compact(split: Split) -> Split | ByteSplit:
+    """The same split as bytes if every image is one, to the bit; itself if not.
+
+    Images of MNIST, Fashion-MNIST and CIFAR are; those of digits, with values k/16, are not.
+    """
+    chunks = []
+    for chunk in split.images.split(_CHUNK):
+        part = ByteSplit(chunk.mul(255).round_().to(torch.uint8), split.labels[: len(chunk)])
+        if not torch.equal(part[:].images.view(torch.int32), chunk.view(torch.int32)):
+            return split
+        chunks.append(part.images)
+    return ByteSplit(torch.cat(chunks), split.labels) if chunks else split
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,26 +187,27 @@ class Dataset:
 
 
 def batches(
-    split: Split,
+    split: Split | ByteSplit,
     batch_size: int,
     generator: torch.Generator,
     *,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    augment: Augmentation | Mixing | None = None,
     device: torch.device | str | None = None,
     drop_last: bool = False,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Labels]]:
     """Goes through a split once, in random order.
 
     Arguments:
         split: The examples.
         batch_size: The number of examples of a batch; the last may have fewer.
         generator: The source of randomness, of the order and of `augment`, on the CPU.
-        augment: Changes the images of a batch, see `lipnets.data.augment`.
+        augment: Changes the images of a batch, or mixes them with their labels, see
+            `lipnets.data.augment`.
         device: Where batches are needed; where the split is, by default.
         drop_last: Whether to leave out the last batch if it has fewer examples.
 
     Returns:
-        An iterator of images, with shape (B, C, H, W), and labels, with shape (B,).
+        An iterator of images, with shape (B, C, H, W), and labels, with shape (B,) or mixed.
 
     Raises:
         ValueError: If `batch_size` is less than 1, or if there would be no batch.
@@ -176,16 +223,20 @@ def batches(
 
 
 def _batches(
-    split: Split,
+    split: Split | ByteSplit,
     batch_size: int,
     generator: torch.Generator,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None,
+    augment: Augmentation | Mixing | None,
     device: torch.device | str | None,
     drop_last: bool,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Labels]]:
     order = torch.randperm(len(split), generator=generator).to(split.labels.device)
     for indices in order.split(batch_size):
         if drop_last and len(indices) < batch_size:
             return
-        images, labels = split.images[indices].to(device), split.labels[indices].to(device)
-        yield (images if augment is None else augment(images, generator)), labels
+        part = split[indices]
+        images, labels = part.images.to(device), part.labels.to(device)
+        if isinstance(augment, Mixing):
+            yield augment(images, labels, generator)
+        else:
+            yield (images if augment is None else augment(images, generator)), labels

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lipnets import data
-from lipnets.data import Dataset, Split, batches
+from lipnets.data import ByteSplit, Dataset, Split, batches
 from lipnets.data.splitting import hold_out_third
 
 
@@ -113,6 +113,36 @@ def test_batches_are_augmented_by_the_same_generator() -> None:
 
     for images, labels in batches(split, 4, generator, augment=number):
         assert (images == len(labels)).all()
+
+
+def _bytes(count: int = 5000) -> tuple[Tensor, Split]:
+    """Images as loaders make them of bytes, all 256 values among them."""
+    values = (torch.arange(count * 6) % 256).to(torch.uint8).reshape(count, 1, 2, 3)
+    return values, Split(values.to(torch.float32).div_(255), torch.arange(count))
+
+
+def test_images_that_are_bytes_are_kept_as_bytes_and_come_back_to_the_bit() -> None:
+    values, split = _bytes()
+    small = data.compact(split)
+    assert isinstance(small, ByteSplit)
+    assert torch.equal(small.images, values)
+    assert len(small) == 5000
+    for (a, b), (c, d) in zip(
+        batches(split, 700, _generator()), batches(small, 700, _generator()), strict=True
+    ):
+        assert torch.equal(a.view(torch.int32), c.view(torch.int32))
+        assert torch.equal(b, d)
+    assert small[:3].images.dtype == torch.float32
+    assert small.to("meta")[torch.tensor([0]).to("meta")].images.shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize("value", [1 / 16, 0.5, 1e-9, 1 - 2**-24])
+def test_images_that_are_no_bytes_stay_what_they_are(value) -> None:
+    _, split = _bytes()
+    split.images[4999, 0, 1, 2] = value
+    assert data.compact(split) is split
+    digits = data.load("digits").train
+    assert data.compact(digits) is digits
 
 
 def test_no_batch_at_all_is_refused_before_the_first_is_asked_for() -> None:

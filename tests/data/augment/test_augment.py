@@ -8,8 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lipnets.data import augment
+from lipnets.data.augment.affine import resample
 
-SPECS = ["flip", "shift", {"name": "crop", "padding_mode": "reflect"}, "cutout", "affine"]
+SPECS = [
+    *("flip", "shift", {"name": "crop", "padding_mode": "reflect"}, "cutout", "affine"),
+    *("trivial_augment", {"name": "trivial_augment", "strength": 0.3}, "rand_augment"),
+    *({"name": "rand_augment", "num_ops": 3, "magnitude": 30}, "auto_augment"),
+]
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -106,7 +111,7 @@ def test_cutout_covers_one_square_centred_in_the_image(size, fill) -> None:
 
 def _resample(images: Tensor, angle: float = 0.0, zoom: float = 1.0, move=(0.0, 0.0)) -> Tensor:
     count = len(images)
-    return augment._resample(
+    return resample(
         images,
         angle=torch.full((count,), math.radians(angle)),
         zoom=torch.full((count,), zoom),
@@ -169,6 +174,11 @@ def test_a_chain_is_done_in_its_order() -> None:
         ({"name": "affine", "scale": 1}, ValueError, "'scale' should be in"),
         ({"name": "affine", "degrees": -1}, ValueError, "'degrees' should be at least 0"),
         ({"name": "affine", "shift": -1}, ValueError, "'shift' should be at least 0"),
+        ({"name": "mixup", "alpha": 0}, ValueError, "'alpha' should be positive"),
+        ({"name": "cutmix", "p": 2}, ValueError, "'p' should be in"),
+        ({"name": "trivial_augment", "strength": 2}, ValueError, "'strength' should be in"),
+        ({"name": "rand_augment", "num_ops": 0}, ValueError, "'num_ops' should be at least 1"),
+        ({"name": "rand_augment", "magnitude": 31}, ValueError, "'magnitude' should be in"),
     ],
 )
 def test_mistakes_are_refused(spec, error, message) -> None:
