@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
-from ._parts import compare, parts, weights, writes
+from ._parts import compare, fuses, marks, parts, weights, writes
 from ._registry import Card, add
 
 
@@ -118,10 +118,9 @@ def _sorted(x: Tensor, group_size: int) -> Tensor:
         )
     small = group_size <= (_LARGEST if x.ndim > 2 else _LARGEST_DENSE)
     if small and torch.compiler.is_compiling():  # it fuses what is written plainly
-        wires = _wires(x, group_size)
-        for i, j in comparators(group_size):
-            wires[i], wires[j] = wires[i].maximum(wires[j]), wires[i].minimum(wires[j])
-        return torch.stack(wires, dim=2).flatten(1, 2)
+        if fuses(x):
+            return _FusedSort.apply(x, group_size)  # pyright: ignore[reportReturnType]
+        return _fused(x, group_size)[0]
     if not small or not writes(x):
         groups = x.unflatten(1, (-1, group_size))
         return groups.sort(dim=2, descending=True).values.flatten(1, 2)
@@ -191,6 +190,25 @@ def _last(pairs: Sequence[tuple[int, int]]) -> dict[int, int]:
     return {wire: k for k, pair in enumerate(pairs) for wire in pair}
 
 
+def _fused(x: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
+    """Sorts, and says which comparators kept their order, in operations that a compiler fuses."""
+    wires, masks = _wires(x, size), []
+    for i, j in comparators(size):
+        first, second = wires[i], wires[j]
+        masks.append(marks(first, second))
+        wires[i], wires[j] = first.maximum(second), first.minimum(second)
+    return torch.stack(wires, dim=2).flatten(1, 2), masks
+
+
+def _unfused(grad: Tensor, size: int, masks: Sequence[Tensor]) -> Tensor:
+    """What `_unsort` does, in operations that are fused, and of which derivatives are taken."""
+    wires = _wires(grad, size)
+    for (i, j), mask in zip(comparators(size)[::-1], masks[::-1], strict=True):
+        first, second, kept = wires[i], wires[j], weights(mask, grad.dtype)
+        wires[i], wires[j] = torch.lerp(second, first, kept), torch.lerp(first, second, kept)
+    return torch.stack(wires, dim=2).reshape(grad.shape)
+
+
 class _Sort(Function):
     """Sorting by a network, of which it saves a bit for each comparator: whether it kept the order."""
 
@@ -207,9 +225,22 @@ class _Sort(Function):
         grad, size, masks = grads[0], ctx.size, ctx.saved_tensors
         if writes(grad) and not torch.is_grad_enabled():
             return _unsort(grad, size, masks), None
-        wires = _wires(grad, size)
-        for (i, j), kept in zip(comparators(size)[::-1], masks[::-1], strict=True):
-            first, second = wires[i], wires[j]
-            wires[i] = torch.where(kept, first, second)
-            wires[j] = torch.where(kept, second, first)
-        return torch.stack(wires, dim=2).reshape(grad.shape), None
+        return _unfused(grad, size, masks), None
+
+
+class _FusedSort(Function):
+    """`_Sort` in operations that a compiler fuses.
+
+    Minima and maxima alone have derivatives that save three booleans for each comparator.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
+        out, masks = _fused(x, size)
+        ctx.size = size
+        ctx.save_for_backward(*masks)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return _unfused(grads[0], ctx.size, ctx.saved_tensors), None

@@ -6,7 +6,14 @@ import time
 
 import pytest
 import torch
+from functorch.compile import (
+    make_boxed_func,  # pyright: ignore[reportPrivateImportUsage]
+    min_cut_rematerialization_partition,
+)
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch.autograd import forward_ad
+from torch.fx import GraphModule
 
 from lipnets.layers import GroupSort, MaxMin, build
 from lipnets.layers.groupsort import FullSort, comparators
@@ -133,6 +140,55 @@ def test_maxmin_works_under_function_transforms(differentiate) -> None:
     torch.testing.assert_close(derivative(MaxMin()), derivative(GroupSort(2)))
 
 
+@pytest.mark.parametrize("group_size", [2, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_compiled_has_the_gradients_of_torch_sort(group_size, memory_format) -> None:
+    x, grad = torch.randn(2, 2, 2 * group_size, 3, 2)
+    x = x.to(memory_format=memory_format).requires_grad_()
+    groups = x.unflatten(1, (-1, group_size)).sort(dim=2, descending=True).values.flatten(1, 2)
+    expected = torch.autograd.grad(groups, x, grad)[0]
+    torch._dynamo.reset()
+    out = torch.compile(GroupSort(group_size), backend="aot_eager", fullgraph=True)(x)
+    assert torch.equal(out, groups)
+    assert torch.equal(torch.autograd.grad(out, x, grad)[0], expected)
+
+
+@pytest.mark.parametrize("module", [MaxMin(), GroupSort(4)])
+def test_what_is_compiled_saves_no_booleans(module) -> None:
+    # Code that is generated for a CPU writes and reads booleans one at a time.
+    saved: list[Tensor] = []
+
+    def backward(graph: GraphModule, inputs: list[Tensor]) -> object:
+        saved.extend(inputs)
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward),
+        bw_compiler=backward,
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    torch._dynamo.reset()
+    x = torch.randn(2, 8, 3, requires_grad=True)
+    torch.compile(module, backend=backend, fullgraph=True)(x).sum().backward()
+    assert {tensor.dtype for tensor in saved} == {torch.uint8, x.dtype}
+    assert [tensor.shape for tensor in saved if tensor.dtype == x.dtype] == [x.shape]  # gradient
+
+
+@TORCH
+def test_transforms_and_forward_derivatives_are_compiled() -> None:
+    module, x = MaxMin(), torch.randn(3, 4, 2, requires_grad=True)
+
+    def tangent(x: Tensor) -> Tensor | None:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(module(forward_ad.make_dual(x, x.cos()))).tangent
+
+    by_row = torch.func.vmap(torch.func.grad(lambda row: module(row[None]).pow(3).sum()))
+    for function in (tangent, by_row):
+        torch._dynamo.reset()
+        compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), function(x))
+
+
 def test_ties_pass_gradients_through() -> None:
     x, grad = torch.zeros(1, 4, requires_grad=True), torch.randn(1, 4)
     MaxMin()(x).backward(grad)
@@ -143,6 +199,8 @@ def test_not_a_number_is_not_hidden() -> None:
     x = torch.tensor([[torch.nan, 1.0]])
     assert MaxMin()(x).isnan().all()
     assert MaxMin()(x.requires_grad_()).isnan().all()
+    torch._dynamo.reset()
+    assert torch.compile(MaxMin(), backend="aot_eager")(x).isnan().all()
 
 
 @pytest.mark.parametrize("module", [MaxMin(), GroupSort(2)])
