@@ -1,6 +1,6 @@
 """The margin that a loss asks for: in logits, or by the radius that one trains for."""
 
-__all__ = ["Margin", "ScaledLogits", "scale_free", "typical_slope", "without_true"]
+__all__ = ["Margin", "ScaledLogits", "scale_free", "temperatures", "typical_slope", "without_true"]
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Temperature over margin: among 0.05 to 0.5, see docs/losses.md.
-_TEMPERATURE_OF_MARGIN = 0.15
+_TEMPERATURE_OF_MARGIN = 0.3
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,10 @@ class ScaledLogits:
     ) -> tuple[Tensor, Tensor | float]:
         """The logits so scaled, with shape (B, K), and the temperature as a constant.
 
-        Where the radius sets the temperature, its gradient stays in the quotient: a loss of quotients
-        rewards neither shrinking a network nor letting it grow, which changes no radius.
+        A loss of quotients, where the radius sets the temperature, rewards neither shrinking a network
+        nor letting it grow, which changes no radius.
         """
-        if self.temperature is not None or self.radius is None:
-            t = constant = 1.0 if self.temperature is None else self.temperature
-        else:
-            t = _TEMPERATURE_OF_MARGIN * self.radius * typical_slope(slopes)
-            constant = t.detach()
+        t, constant = temperatures(self.temperature, self.radius, slopes)
         offset = self.margin.in_logits
         if offset is not None:
             true = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
@@ -138,6 +134,23 @@ def typical_slope(slopes: Tensor) -> Tensor:
     classes = len(slopes)
     pairs = max(classes * (classes - 1), 1)
     return (slopes.sum() / pairs).clamp_min(1e-6)  # the diagonal is zero
+
+
+def temperatures(
+    given: float | None, radius: float | None, slopes: Tensor
+) -> tuple[Tensor | float, Tensor | float]:
+    """The temperature to divide logits by, and the one to multiply losses by, without gradient.
+
+    Arguments:
+        given: The temperature in logits, or None to leave it to the radius.
+        radius: The radius to train for; the temperature is 1 if there is neither.
+        slopes: The slopes, with shape (K, K).
+    """
+    if given is not None or radius is None:
+        t = 1.0 if given is None else given
+        return t, t
+    t = _TEMPERATURE_OF_MARGIN * radius * typical_slope(slopes)
+    return t, t.detach()
 
 
 def scale_free(value: Tensor, slopes: Tensor) -> Tensor:

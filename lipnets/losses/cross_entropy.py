@@ -34,7 +34,7 @@ def cross_entropy(
     The factor t keeps gradients, p − eᵧ, at the scale they have at t = 1.  As t → 0 the loss tends
     to the hinge (maxⱼ zⱼ − zᵧ + o)₊ over j ≠ y.
 
-    With a radius r, the offset above class j is r sᵧⱼ, of the slopes s, and t is 0.15 times the mean
+    With a radius r, the offset above class j is r sᵧⱼ, of the slopes s, and t is 0.3 times the mean
     of these: one value for networks of any constant.
 
     Arguments:

@@ -6,7 +6,8 @@ References:
     | Unlocking Deterministic Robustness Certification on ImageNet (Hu et al., 2023)
     | https://arxiv.org/abs/2301.12549: EMMA
 
-What differs: the slopes are estimates that `MarginSlopes` gives, of which a step of power iteration
+What differs: the temperature, 1 in the papers, follows the radius unless it is given, so that losses
+fit networks of any constant; the slopes are estimates that `MarginSlopes` gives, of which a step of power iteration
 is taken in each step of training; the radius stays what it is, where the code of EMMA
 (https://github.com/hukkai/liresnet) lets it grow from 0.1 × 36/255 to 3 × 36/255 in the course of
 training.
@@ -21,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._loss import Loss, needing_slopes
-from ._margin import Margin, without_true
+from ._margin import Margin, temperatures, without_true
 from ._registry import registry
 
 
 @registry.register
-def gloro(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
+def gloro(radius: float = 108 / 255, temperature: float | None = None) -> Loss:
     """Builds the cross-entropy with a further class ⊥, of images whose radius is too small.
 
     With the predicted class ŷ and the slopes s,
@@ -37,7 +38,7 @@ def gloro(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
-        temperature: The temperature t, in logits.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
 
     Raises:
         ValueError: If the radius or the temperature is not positive.
@@ -47,13 +48,16 @@ def gloro(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
     def loss(logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
         bottom = _bottom(logits, slopes, radius)
         joined = torch.cat([logits, bottom[:, None]], dim=1)  # (B, K + 1)
-        return F.cross_entropy(joined / temperature, labels) * temperature
+        t, constant = temperatures(temperature, radius, slopes)
+        return F.cross_entropy(joined / t, labels) * constant
 
     return needing_slopes(loss)
 
 
 @registry.register
-def trades(radius: float = 108 / 255, weight: float = 1.0, temperature: float = 1.0) -> Loss:
+def trades(
+    radius: float = 108 / 255, weight: float = 1.0, temperature: float | None = None
+) -> Loss:
     """Builds the cross-entropy with a penalty for what the class ⊥ of `gloro` takes away.
 
     With p the softmax of z / t, and p̃ that of (z, z_⊥) / t,
@@ -65,7 +69,7 @@ def trades(radius: float = 108 / 255, weight: float = 1.0, temperature: float = 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
         weight: The weight λ of the penalty: larger trades clean accuracy for radii.
-        temperature: The temperature t, in logits.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
 
     Raises:
         ValueError: If the radius or the temperature is not positive, or the weight negative.
@@ -75,16 +79,16 @@ def trades(radius: float = 108 / 255, weight: float = 1.0, temperature: float = 
         raise ValueError(f"'weight' should not be negative, got {weight}.")
 
     def loss(logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
-        bottom = _bottom(logits, slopes, radius) / temperature
-        logits = logits / temperature
+        t, constant = temperatures(temperature, radius, slopes)
+        bottom, logits = _bottom(logits, slopes, radius) / t, logits / t
         divergence = F.softplus(bottom - logits.logsumexp(dim=1)).mean()
-        return (F.cross_entropy(logits, labels) + weight * divergence) * temperature
+        return (F.cross_entropy(logits, labels) + weight * divergence) * constant
 
     return needing_slopes(loss)
 
 
 @registry.register
-def emma(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
+def emma(radius: float = 108 / 255, temperature: float | None = None) -> Loss:
     """Builds the EMMA loss: against every class, the margin asked for is not out of reach.
 
     With εⱼ = clamp((zᵧ − zⱼ) / sᵧⱼ, r/100, r), taken as a constant,
@@ -95,7 +99,7 @@ def emma(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
-        temperature: The temperature t, in logits.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
 
     Raises:
         ValueError: If the radius or the temperature is not positive.
@@ -106,7 +110,8 @@ def emma(radius: float = 108 / 255, temperature: float = 1.0) -> Loss:
         own = slopes[labels]  # (B, K)
         margins = logits.gather(1, labels[:, None]) - logits
         epsilon = (margins / own.clamp_min(1e-8)).clamp(0.01 * radius, radius).detach()
-        return F.cross_entropy((logits + epsilon * own) / temperature, labels) * temperature
+        t, constant = temperatures(temperature, radius, slopes)
+        return F.cross_entropy((logits + epsilon * own) / t, labels) * constant
 
     return needing_slopes(loss)
 
@@ -118,7 +123,7 @@ def _bottom(logits: Tensor, slopes: Tensor, radius: float) -> Tensor:
     return without_true(reached, predicted, -math.inf).amax(dim=1)
 
 
-def _check(radius: float, temperature: float) -> None:
-    if not temperature > 0:
+def _check(radius: float, temperature: float | None) -> None:
+    if temperature is not None and not temperature > 0:
         raise ValueError(f"'temperature' should be positive, got {temperature}.")
     Margin("margin", None, radius, default=0.0)

@@ -11,7 +11,7 @@ LOGITS = torch.tensor([[1.0, -0.5, 0.3], [0.2, 0.1, 2.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1])
 ROWS = list(zip(LOGITS.tolist(), LABELS.tolist(), strict=True))
 SLOPES = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.5], [2.0, 1.5, 0.0]], dtype=torch.float64)
-TEMPERATURE = 0.15  # over the margin, for losses that are given a radius
+TEMPERATURE = 0.3  # over the margin, for losses that are given a radius
 
 
 def cross_entropy(row: list[float], label: int, temperature: float, offset: float) -> float:
