@@ -29,7 +29,6 @@ from ..bounds import (
     NotCertifiedError,
     Shape,
     class_name,
-    lipschitz,
     output_shape,
     refuse_inplace,
     refuse_unknown,
@@ -37,6 +36,7 @@ from ..bounds import (
 )
 from ..convolutions import filtered_conv_gains
 from ..linalg import U, mul_up, sqrt_up
+from ..rules import lipschitz  # with all rules of torch.nn, which may follow in a network
 from ._sizes import pair
 from .concat import Concat
 from .residual import Residual
