@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-# Temperature over margin: among 0.05 to 0.5, see docs/losses.md.
-_TEMPERATURE_OF_MARGIN = 0.3
+# Found by experiment, see docs/losses.md: the temperature as a share of the margin, and the largest one.
+_SHARE, _LARGEST = 0.3, 1.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class ScaledLogits:
         """The logits so scaled, with shape (B, K), and the temperature as a constant.
 
         A loss of quotients, where the radius sets the temperature, rewards neither shrinking a network
-        nor letting it grow, which changes no radius.
+        nor letting it grow, which changes no radius.  Above the largest temperature it does: so do
+        networks without a constraint settle on a scale.
         """
         t, constant = temperatures(self.temperature, self.radius, slopes)
         offset = self.margin.in_logits
@@ -149,7 +150,7 @@ def temperatures(
     if given is not None or radius is None:
         t = 1.0 if given is None else given
         return t, t
-    t = _TEMPERATURE_OF_MARGIN * radius * typical_slope(slopes)
+    t = (_SHARE * radius * typical_slope(slopes)).clamp_max(_LARGEST)
     return t, t.detach()
 
 

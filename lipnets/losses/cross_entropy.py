@@ -35,7 +35,7 @@ def cross_entropy(
     to the hinge (maxⱼ zⱼ − zᵧ + o)₊ over j ≠ y.
 
     With a radius r, the offset above class j is r sᵧⱼ, of the slopes s, and t is 0.3 times the mean
-    of these: one value for networks of any constant.
+    of these offsets, 1 at most: one value for networks of any constant.
 
     Arguments:
         temperature: The temperature t, in logits, positive: smaller trades clean accuracy for

@@ -38,7 +38,8 @@ def gloro(radius: float = 108 / 255, temperature: float | None = None) -> Loss:
 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
-        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope, 1
+            at most.
 
     Raises:
         ValueError: If the radius or the temperature is not positive.
@@ -69,7 +70,8 @@ def trades(
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
         weight: The weight λ of the penalty: larger trades clean accuracy for radii.
-        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope, 1
+            at most.
 
     Raises:
         ValueError: If the radius or the temperature is not positive, or the weight negative.
@@ -99,7 +101,8 @@ def emma(radius: float = 108 / 255, temperature: float | None = None) -> Loss:
 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.
-        temperature: The temperature t, in logits; by default 0.3 r times the mean slope.
+        temperature: The temperature t, in logits; by default 0.3 r times the mean slope, 1
+            at most.
 
     Raises:
         ValueError: If the radius or the temperature is not positive.

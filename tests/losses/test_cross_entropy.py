@@ -68,6 +68,13 @@ def test_a_radius_sets_the_offset_of_each_pair_and_a_temperature() -> None:
     assert value == pytest.approx(sum(expected) / 2, rel=1e-12)
 
 
+def test_the_temperature_of_a_radius_is_one_at_most() -> None:
+    loss, large = losses.build("cross_entropy", radius=0.4), 10 * SLOPES
+    rows = [[z + 4.0 * s for z, s in zip(row, SLOPES[y].tolist(), strict=True)] for row, y in ROWS]
+    expected = sum(cross_entropy(row, y, 1.0, 0.0) for row, (_, y) in zip(rows, ROWS, strict=True))
+    assert loss(LOGITS, LABELS, large).item() == pytest.approx(expected / 2, rel=1e-12)
+
+
 def test_what_is_given_beside_a_radius_is_kept() -> None:
     warm = mean_loss(losses.build("cross_entropy", temperature=2.0, radius=0.4))
     expected = [by_radius(row, y, 2.0) for row, y in ROWS]
