@@ -26,12 +26,21 @@ _HOME = {  # public name: the module that defines it
     "list_models": "models",
     "rule": "bounds",
 }
-_MODULES = ("data", "layers", "losses", "models", "parametrizations", "probes", "recorders")
+_MODULES = (
+    "data",
+    "layers",
+    "losses",
+    "models",
+    "optim",
+    "parametrizations",
+    "probes",
+    "recorders",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import data, layers, losses, models, parametrizations, probes, recorders
+    from . import data, layers, losses, models, optim, parametrizations, probes, recorders
     from .audit import audit
     from .bounds import Bound, NotCertifiedError, lipschitz, rule
     from .certify import Certificate, certified_radii, certify

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .bounds import Shape, output_shape
+from .bounds import Shape, chain, output_shape
 from .estimates import attained_slope
 from .export import export
 from .linalg import show
@@ -90,10 +90,10 @@ def named_layers(
         shape: The shape of one example, without batch dimension.
         prefix: What qualified names start with.
     """
-    if type(module) is not nn.Sequential:
+    children = chain(module)
+    if not children:
         yield prefix, module, tuple(shape)
-        return
-    for name, child in module.named_children():
+    for name, child in children:
         yield from named_layers(child, shape, f"{prefix}.{name}" if prefix else name)
         shape = output_shape(child, shape)
 

@@ -12,6 +12,7 @@ __all__ = [
     "Bound",
     "NotCertifiedError",
     "Shape",
+    "chain",
     "class_name",
     "fake_forward",
     "forward_owner",
@@ -133,6 +134,13 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
 def forward_owner(cls: type[nn.Module]) -> type[nn.Module]:
     """The class that defines the forward of the instances of `cls`."""
     return next(each for each in cls.__mro__ if "forward" in vars(each))
+
+
+def chain(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules that a network applies one after another; none if it does something else."""
+    if isinstance(module, nn.Sequential) and forward_owner(type(module)) is nn.Sequential:
+        return list(module._modules.items())  # named_children would skip repetitions
+    return []
 
 
 def refuse_unknown(module: nn.Module, owner: type[nn.Module], forward: Callable[..., Any]) -> None:

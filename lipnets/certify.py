@@ -32,7 +32,7 @@ from .bounds import (
     Bound,
     NotCertifiedError,
     Shape,
-    forward_owner,
+    chain,
     output_shape,
     without_autocast,
 )
@@ -228,9 +228,8 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
     joint = mul_up(bound.value, _ROOT_2_UP)
     slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
     # Exact types: a subclass may have a forward, hence a rule, of its own.
-    chain = forward_owner(type(program)) is nn.Sequential and len(bound.parts) > 1
-    head = [*program][-1] if isinstance(program, nn.Sequential) and chain else None
-    if type(head) is nn.Linear:
+    *before, head = [module for _, module in chain(program)] or [program]
+    if before and type(head) is nn.Linear:
         backbone = mul_up(*(part.value for part in bound.parts[:-1]))
         pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
         slopes = torch.minimum(slopes, pairs)

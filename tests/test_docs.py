@@ -7,18 +7,22 @@ from types import ModuleType
 
 import pytest
 
-from lipnets import layers
+from lipnets import layers, models
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def zoo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo", ROOT / "docs" / "zoo.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ModuleType:
+    return script("zoo")
 
 
 @pytest.mark.parametrize("name", layers.names())
@@ -42,3 +46,31 @@ def test_a_row_tells_the_proved_bound_and_the_cost(zoo) -> None:
     assert "| 1-Lipschitz | 1" in row
     assert "| 1.1 / 1.3 |" in row
     assert "Prach & Lampert, 2022" in row
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_stands_in_the_page_of_models(name) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    assert f"| `{name}` |" in page, "run python docs/models.py"
+    for result in models.card(name).variant.published:
+        assert result.source in page, "run python docs/models.py"
+
+
+def test_a_family_tells_its_sizes_and_what_was_measured() -> None:
+    records = [
+        {
+            "config": "digits/x",
+            "model": "lipmlp_s",
+            "epochs": 2,
+            "clean": clean,
+            "certified": {"36": 80.0},
+        }
+        for clean in (90.0, 92.0)
+    ]
+    lines = list(script("models").section("lipmlp", ["lipmlp_s"], records))
+    features = 3 * 32 * 32  # 128 and 128 units with biases, ten classes
+    parameters = features * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+    operations = 2 * (features * 128 + 128 * 128 + 128 * 10)
+    assert f"| `lipmlp_s` | {parameters / 1e6:.3g}M | {operations / 1e9:.2g} |" in lines
+    assert "| [`digits/x`](../configs/digits/x.yaml) | `lipmlp_s` | 2 | 2 | 91.0 | 80.0 |" in lines
+    assert "Anil, Lucas & Grosse, 2019" in lines[0]

@@ -28,7 +28,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..bounds import (
     NotCertifiedError,
     Shape,
+    chain,
     class_name,
+    forward_owner,
     output_shape,
     refuse_inplace,
     refuse_unknown,
@@ -170,7 +172,7 @@ def keeps_frequencies(conv: nn.Conv2d) -> bool:
 
 @torch.no_grad()
 def _gains(module: nn.Module, size: Size) -> tuple[Tensor, Size]:
-    owner = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
+    owner = forward_owner(type(module))
     if owner not in _GAINS:
         raise NotCertifiedError(
             f"{class_name(module)} has no proved gain per frequency: convolutions on the torus do, "
@@ -185,13 +187,14 @@ def _gains(module: nn.Module, size: Size) -> tuple[Tensor, Size]:
 
 def _split(module: nn.Module, shape: Shape) -> tuple[nn.Module, nn.Module | None]:
     """The first layers of a network, which have gains per frequency, and the others."""
-    if type(module) is not nn.Sequential:
+    children = [child for _, child in chain(module)]
+    if not children:
         return module, None
     refuse_unknown(module, nn.Sequential, nn.Sequential.forward)
-    children = list(module)
     for count, child in enumerate(children):
-        if type(child) is nn.Sequential:
-            children[count : count + 1] = list(child)
+        if inner := [each for _, each in chain(child)]:
+            refuse_unknown(child, nn.Sequential, nn.Sequential.forward)
+            children[count : count + 1] = inner
             return _split(nn.Sequential(*children).eval(), shape)
         try:
             _gains(child, (shape[1], shape[2]))

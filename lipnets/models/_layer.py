@@ -59,6 +59,11 @@ def layer(spec: Spec, kind: Kind | None = None, **arguments: Any) -> nn.Module:
                     f"'{name}' takes no {key}, and a {key} of {value} is needed here: choose "
                     "another layer."
                 )
+    if missing := [key for key in arguments if key not in taken]:
+        raise ValueError(
+            f"'{name}' takes no '{missing[0]}', by which this place in the model says what it needs: "
+            "choose another layer."
+        )
     return registry.build(name, **{**arguments, **given})
 
 

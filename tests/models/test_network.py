@@ -79,6 +79,8 @@ def test_what_a_layer_does_not_take_is_left_out_unless_it_matters() -> None:
     assert layer("eco_conv2d", "conv", **known)(torch.rand(1, 3, 9, 9)).shape == (1, 4, 9, 9)
     with pytest.raises(ValueError, match="takes no stride"):
         layer("eco_conv2d", "conv", **{**known, "stride": 2})
+    with pytest.raises(ValueError, match="takes no 'output_size'"):
+        layer("max_pool2d", "pool", output_size=1)
 
 
 def test_feature_info_names_the_last_map_of_each_size() -> None:

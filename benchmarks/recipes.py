@@ -1,0 +1,137 @@
+"""Trains the configs of a data set, and keeps what came out in `benchmarks/recipes.json`.
+
+    python benchmarks/recipes.py --data-dir DIR                one epoch of each Fashion-MNIST config
+    python benchmarks/recipes.py digits --whole --seeds 0 1 2  each config of digits as it stands
+    python benchmarks/recipes.py digits cpl sll                some of them
+
+Each config runs in a process of its own, one after another, by `train.py`.  What is recorded is
+what the run directory holds: the certified network on all images that are held out.  Results are
+added to those of the file, a result of the same config, seed and number of epochs replaced.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lipnets import data
+from lipnets.atomic import write_atomic
+from lipnets.certify import certify
+from lipnets.metrics import accuracy, certified_accuracy
+from lipnets.runs import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "recipes.json"
+RADII = {"36": 36 / 255, "72": 72 / 255, "108": 108 / 255, "255": 1.0}
+
+
+def main() -> None:
+    args = parse()
+    paths = sorted((ROOT / "configs" / args.data).glob("*.yaml"))
+    if args.names:
+        paths = [path for path in paths if any(path.stem.startswith(n) for n in args.names)]
+    failed = []
+    for path in paths:
+        for seed in args.seeds:
+            try:
+                result = run(path, seed, args)
+            except subprocess.CalledProcessError as error:
+                failed.append(path.stem)
+                print(f"{path.stem}: failed\n{error.stderr[-2000:]}", flush=True)
+                continue
+            keep(result)
+            shown = " ".join(f"{value:6.2f}" for value in result["certified"].values())
+            epochs, seconds = result["epochs"], result["seconds"]
+            print(
+                f"{path.stem:32} seed {seed}  {epochs} epochs  {seconds:5.0f} s  "
+                f"clean {result['clean']:6.2f}  certified {shown}  bound {result['bound']:.5f}",
+                flush=True,
+            )
+    if failed:
+        sys.exit(f"failed: {', '.join(sorted(set(failed)))}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", default="fashion_mnist", help="a directory of configs/")
+    parser.add_argument("names", nargs="*", help="what names of configs begin with (default: all)")
+    parser.add_argument("--data-dir", help="the directory with the files of the data set")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--whole", action="store_true", help="all epochs, instead of one")
+    return parser.parse_args()
+
+
+def run(path: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Trains one config in a process of its own, and evaluates what it left."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory) / "run"
+        command = [sys.executable, str(ROOT / "train.py"), str(path), f"seed={seed}"]
+        if not args.whole:
+            command += ["schedule.epochs=1", "schedule.warmup_epochs=0.1"]
+        command += ["--out", str(out)]
+        command += ["--data-dir", args.data_dir] if args.data_dir else []
+        started = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        seconds = time.monotonic() - started
+        opened = Run.open(out)
+        model, config = opened.load_model(), opened.config()
+        spec = config.data
+        dataset = data.load(spec.name, data_dir=spec.dir, verify=spec.verify, **spec.arguments)
+        test = dataset.test
+        certificate = certify(model, tuple(test.images.shape[1:]))
+        logits = certificate.logits(test.images)
+        radii = certificate.radii_of(logits, test.labels)
+    return {
+        "config": f"{path.parent.name}/{path.stem}",
+        "model": config.model.name,
+        "seed": seed,
+        "epochs": config.schedule.epochs,
+        "seconds": round(seconds, 1),
+        "parameters": sum(each.numel() for each in model.parameters()),
+        "images": len(test),
+        "bound": certificate.lipschitz,
+        "clean": round(100 * accuracy(logits, test.labels), 2),
+        "certified": {
+            name: round(100 * certified_accuracy(radii, radius), 2)
+            for name, radius in RADII.items()
+        },
+        "threads": int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())),
+        "commit": commit(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def keep(result: dict[str, Any]) -> None:
+    """Adds a result to the file."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    same = ("config", "seed", "epochs")
+    others = [each for each in results if any(each[key] != result[key] for key in same)]
+    results = sorted([*others, result], key=lambda each: [str(each[key]) for key in same])
+    write_atomic(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+
+
+def commit() -> str:
+    """The commit that is measured, with a plus if files differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+    )
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+if __name__ == "__main__":
+    main()
