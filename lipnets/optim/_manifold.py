@@ -31,7 +31,7 @@ from torch.optim.adamw import adamw
 
 from ..layers.manifold import manifold_weights
 from ._registry import optimizer, parameter_groups
-from ._stiefel import retract, tangent
+from ._stiefel import grams, retract, tangent
 
 Betas = tuple[float, float]
 Method = Literal["adam", "sgd", "muon"]
@@ -223,8 +223,8 @@ def _orthogonalized(matrices: Tensor) -> Tensor:
     sizes = torch.linalg.matrix_norm(matrices)[:, None, None]
     matrices = matrices / sizes.clamp_min(torch.finfo(matrices.dtype).tiny)
     for _ in range(_MUON_STEPS):
-        product = matrices.mT @ matrices
-        factor = torch.baddbmm(product, product, product, beta=b, alpha=c)
+        product = grams(matrices)
+        factor = grams(product).mul_(c).add_(product, alpha=b)
         matrices = torch.baddbmm(matrices, matrices, factor, beta=a)
     return matrices
 

@@ -14,13 +14,15 @@ A step ends at a polar factor, computed by Newton-Schulz steps from the matrix a
 did in all steps before is corrected in each, and never adds up.
 """
 
-__all__ = ["on_manifold", "retract", "tangent"]
+__all__ = ["grams", "on_manifold", "retract", "tangent"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from ..parametrizations._dense import gram, plus_transpose
 
 _STEPS = 60  # Newton-Schulz steps; the slowest raise a singular value by half of it
 _LARGE = 0.7  # distance ‖YᵀY − I‖ beyond which Newton-Schulz steps might diverge
@@ -35,8 +37,8 @@ def tangent(frames: Tensor, gradients: Tensor) -> Tensor:
     """
     inner = frames.mT @ gradients
     if frames.shape[-2] == frames.shape[-1]:
-        return (inner - inner.mT).mul_(0.5)
-    return torch.baddbmm(gradients, frames, inner + inner.mT, alpha=-0.5)
+        return _plus_transpose(inner, -1).mul_(0.5)
+    return torch.baddbmm(gradients, frames, _plus_transpose(inner), alpha=-0.5)
 
 
 def retract(frames: Tensor, steps: Tensor) -> Tensor:
@@ -51,15 +53,22 @@ def retract(frames: Tensor, steps: Tensor) -> Tensor:
     """
     with _full_precision(frames):
         if frames.shape[-2] == frames.shape[-1]:
-            squares = steps @ steps
+            squares = grams(steps)  # −A²
             # Eigenvalues of A come in pairs ±iθ: ‖A²‖² in the Frobenius norm is 2 Σ θ⁴.
-            if _largest(squares) <= 2**0.5:
-                moved = torch.baddbmm(frames, frames, squares.mul_(0.5).add_(steps))
+            if float(torch.linalg.matrix_norm(squares).max()) <= 2**0.5:
+                moved = torch.baddbmm(frames, frames, squares.mul_(-0.5).add_(steps))
             else:
                 moved = frames @ torch.matrix_exp(steps)
         else:
             moved = frames + tangent(frames, steps)
         return _polar(moved)
+
+
+def grams(matrices: Tensor) -> Tensor:
+    """AᵀA for each matrix, with half of the work left out for a large one on a CPU."""
+    if len(matrices) == 1 and matrices.device.type == "cpu":
+        return gram(matrices[0])[None]
+    return matrices.mT @ matrices
 
 
 def on_manifold(weight: Tensor) -> Tensor:
@@ -76,7 +85,7 @@ def _polar(matrices: Tensor) -> Tensor:
     enough = 2 * torch.finfo(matrices.dtype).eps ** 0.5
     scaled = False
     for _ in range(_STEPS):
-        errors = matrices.mT @ matrices
+        errors = grams(matrices)
         errors.diagonal(dim1=-2, dim2=-1).sub_(1)
         sizes = torch.linalg.matrix_norm(errors)
         size = float(sizes.max())
@@ -90,8 +99,11 @@ def _polar(matrices: Tensor) -> Tensor:
     return matrices
 
 
-def _largest(matrices: Tensor) -> float:
-    return float(torch.linalg.matrix_norm(matrices).max())
+def _plus_transpose(matrices: Tensor, sign: float = 1) -> Tensor:
+    """A + Aᵀ, or A − Aᵀ, for each matrix."""
+    if len(matrices) == 1:
+        return plus_transpose(matrices[0], sign)[None]
+    return torch.add(matrices, matrices.mT, alpha=sign)
 
 
 @contextmanager
