@@ -82,6 +82,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on after the last epoch that was finished")
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to train (default: cpu)")
+    add("--compile", action="store_true", help="train with torch.compile: compute.compile=true")
     add("--list", action="store_true", help="list what configs can name, and stop")
     add("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
     args = parser.parse_intermixed_args(arguments)
@@ -126,6 +127,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
     changes = [
         *args.overrides,
         *([f"data.dir={json.dumps(args.data_dir)}"] if args.data_dir else []),
+        *(["compute.compile=true"] if args.compile else []),
     ]
     if args.resume:
         run = Run.open(args.out)
@@ -152,10 +154,23 @@ def train(args: argparse.Namespace, console: Console) -> None:
         soft_wrap=True,
     )
     run = Run.open(args.out) if args.resume else Run.create(args.out, config)
+    moments: list[tuple[float, float]] = []  # the first and the last: epoch, seconds
     with progress(console, config) as show:
         for step, records in experiment.train(run, config, dataset, untrained):
             show(step, records)
-    print_results(console, run, dataset, time.monotonic() - started)
+            moments = [*moments[:1], (step.epoch, time.monotonic())]
+    print_results(
+        console, run, dataset, time.monotonic() - started, speed_of(moments, config, dataset)
+    )
+
+
+def speed_of(moments: list[tuple[float, float]], config: Config, dataset: Dataset) -> str:
+    """How fast training went between two moments, in words; nothing if it did not go on."""
+    if len(moments) < 2:
+        return ""
+    (epoch, then), (last, now) = moments
+    images = (last - epoch) * len(dataset.train[: config.data.limit])
+    return f", {images / (now - then):,.0f} images/s in training with what was recorded"
 
 
 def find_device(name: str) -> torch.device:
@@ -229,7 +244,7 @@ def progress(console: Console, config: Config) -> Iterator[Callable[[Step, list[
         yield show
 
 
-def print_results(console: Console, run: Run, dataset: Dataset, seconds: float) -> None:
+def print_results(console: Console, run: Run, dataset: Dataset, seconds: float, speed: str) -> None:
     """Prints what the network that was written can do on held-out data, and where it lies."""
     model, test = run.load_model(), dataset.test
     certificate = certify(model, tuple(test.images.shape[1:]))
@@ -246,7 +261,7 @@ def print_results(console: Console, run: Run, dataset: Dataset, seconds: float) 
     console.print(table)
     for line in (
         f"Radii are l2, in pixels of [0, 1]. Lipschitz bound {rounded_up(certificate.lipschitz, 6)}.",
-        f"Took {seconds:.0f} s. Weights, certificate and history are in {run.path}.",
+        f"Took {seconds:.0f} s{speed}. Weights, certificate and history are in {run.path}.",
         f"Next: python evaluate.py {run.path}",
     ):
         console.print(line, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ __all__ = ["ExperimentError", "build_model", "load_data", "train"]
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -11,11 +12,19 @@ from torch.optim import Optimizer
 
 from . import data, losses, models, optim, recorders
 from .config import Config
-from .data import Dataset, Split
+from .data import Dataset
+from .margin_slopes import MarginSlopes
 from .recorders import every
 from .records import Record
 from .runs import Run
-from .training import Step, fit, restore_state, training_state
+from .training import (
+    Step,
+    fit,
+    moving_average,
+    restore_state,
+    training_forward,
+    training_state,
+)
 
 
 class ExperimentError(Exception):
@@ -66,18 +75,34 @@ def train(
 
     Raises:
         NonFiniteLossError: If the loss is not finite: what was finished before is kept.
+        ExperimentError: If the optimizer cannot be built, or the model not be compiled.
     """
     model = untrained.model
     device = next(model.parameters()).device
     chosen = dataset.train[: config.data.limit]
-    split = Split(chosen.images.to(device), chosen.labels.to(device))
+    split = data.compact(chosen).to(device)
     steps = math.ceil(len(split) / config.data.batch_size)  # of an epoch
     total = steps * config.schedule.epochs
     warmup = round(steps * config.schedule.warmup_epochs)
 
+    compute, ema = config.compute, config.ema
+    forward = training_forward(
+        model,
+        dtype=getattr(torch, compute.dtype),
+        channels_last=compute.channels_last,
+        compiled=compute.compile,
+    )
+    average = None
+    if ema is not None:
+        start = round(steps * ema.start)
+        average = moving_average(model, ema.decay, start=start, warmup=ema.warmup)
+    kept = model if average is None else average.module
     optimizer = _build_optimizer(model, config)
     scheduler = optim.create_scheduler(optimizer, total, warmup)
     loss_fn = losses.build(config.loss.name, **config.loss.arguments)
+    # A loss may be any function, as far as this loop goes: only some need slopes.
+    needs_slopes = getattr(loss_fn, "needs_slopes", False)
+    slopes = MarginSlopes(model, untrained.shape) if needs_slopes else None
     augment = [{"name": each.name, **each.arguments} for each in config.data.augment]
     augment = data.augment.build(augment) if augment else None
     generator = torch.Generator().manual_seed(config.seed)
@@ -99,23 +124,48 @@ def train(
     finished = 0
     if state := run.load_state():
         finished = state["epoch"]
-        restore_state(state, model, optimizer, scheduler, generator)
+        restore_state(state, model, optimizer, scheduler, generator, average)
     else:
         yield untrained, write(untrained)
 
     for epoch in range(finished, config.schedule.epochs):
         batches = data.batches(split, config.data.batch_size, generator, augment=augment)
-        for step in fit(
-            *(model, batches, loss_fn, optimizer, scheduler),
-            steps_per_epoch=steps,
-            start=epoch * steps,
-        ):
-            yield step, write(step)
-        state = training_state(model, optimizer, scheduler, generator)
+        if slopes is not None and epoch > 0:
+            slopes.refresh()  # so that a run which is resumed here goes on to the same bits
+        with _compiling(config):
+            for step in fit(
+                *(model, batches, loss_fn, optimizer, scheduler),
+                steps_per_epoch=steps,
+                start=epoch * steps,
+                slopes=slopes,
+                forward=forward,
+                clip_grad_norm=config.optimizer.clip_grad_norm,
+                average=average,
+            ):
+                yield step, write(step)
+        state = training_state(model, optimizer, scheduler, generator, average)
         run.save_state({"epoch": epoch + 1, **state})
 
-    run.save_model(model)
-    run.save_certificate(Step(total, config.schedule.epochs, model, untrained.shape).certificate)
+    run.save_model(kept)
+    run.save_certificate(Step(total, config.schedule.epochs, kept, untrained.shape).certificate)
+
+
+@contextmanager
+def _compiling(config: Config) -> Iterator[None]:
+    """Says in a sentence why a model cannot be compiled."""
+    if not config.compute.compile:
+        yield
+        return
+    # An import that takes a second, for those who need it.
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        [first, *_] = str(error).strip().splitlines()
+        raise ExperimentError(
+            f"the model cannot be compiled here, with compute.compile or --compile: {first}"
+        ) from error
 
 
 def _build_optimizer(model: nn.Module, config: Config) -> Optimizer:

@@ -1,25 +1,36 @@
 """The training loop, as an iterator: what is measured, and when, is decided outside."""
 
-__all__ = ["NonFiniteLossError", "Step", "fit", "restore_state", "training_state"]
+__all__ = [
+    "NonFiniteLossError",
+    "Step",
+    "fit",
+    "moving_average",
+    "restore_state",
+    "training_forward",
+    "training_state",
+]
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm, parametrize
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .bounds import Shape
 from .certify import Certificate, certify
+from .compat import ensure_torchvision
 from .data import Labels, Mixed
 from .export import export
 from .losses import Loss
+
+if TYPE_CHECKING:
+    from timm.utils.model_ema import ModelEmaV3
 
 Batch = tuple[Tensor, Labels]  # images (B, C, H, W) in [0, 1], labels (B,)
 
@@ -35,10 +46,10 @@ class Step:
     Arguments:
         index: How many steps have been taken, this one included; 0 before the first.
         epoch: How many epochs have passed, with fractions.
-        model: The model, after the step.
+        model: The model, after the step; if there is a moving average of it, that.
         shape: The shape of an image, (C, H, W).
         loss: The loss of the batch, before the step; not a number at index 0.
-        gradient_norm: The ℓ2 norm of its gradient; not a number at index 0.
+        gradient_norm: The ℓ2 norm of its gradient, before clipping; not a number at index 0.
         lr: The learning rate of the step; not a number at index 0.
     """
 
@@ -74,6 +85,9 @@ def fit(
     steps_per_epoch: int,
     start: int = 0,
     slopes: Callable[[], Tensor] | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    clip_grad_norm: float | None = None,
+    average: "ModelEmaV3 | None" = None,
 ) -> Iterator[Step]:
     """Trains `model` on every batch in turn, and yields after each step.
 
@@ -91,35 +105,101 @@ def fit(
         start: The number of steps that were taken before.
         slopes: Gives the slopes (K, K) of the model as it is, for losses that need them, such as a
             `MarginSlopes` of the model.
+        forward: Computes the logits, as `training_forward` does: the model itself, by default.
+        clip_grad_norm: The ℓ2 norm that longer gradients are scaled down to.
+        average: The moving average of the model, updated after every optimization step.
 
     Raises:
         NonFiniteLossError: If the loss of a batch or its gradient is not finite, before the step
             is taken.
         ValueError: If the loss needs slopes and there are none.
     """
-    needs_slopes = slopes is not None and getattr(loss_fn, "needs_slopes", False)
+    needed = slopes if getattr(loss_fn, "needs_slopes", False) else None
+    kept = model if average is None else average.module
     index, source = start, iter(batches)
     batch = next(source, None)
     while batch is not None:
         index += 1
         images, labels = batch
         model.train()
-        # The weights of parametrized layers are computed once, for the logits and for the slopes.
-        with parametrize.cached() if needs_slopes else nullcontext():
-            logits = model(images)
-            given = (slopes(),) if needs_slopes and slopes is not None else ()
-            loss = _loss(loss_fn, logits, labels, given)
+        logits = (forward or model)(images)
+        loss = _loss(loss_fn, logits, labels, () if needed is None else (needed(),))
         optimizer.zero_grad()
         loss.backward()
         gradients = [each.grad for each in model.parameters() if each.grad is not None]
         total_norm = get_total_norm(gradients)
         batch = next(source, None)
         value, norm = _finite(loss, total_norm, index)
+        if clip_grad_norm is not None:
+            clip_grads_with_norm_(model.parameters(), clip_grad_norm, total_norm)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
+        if average is not None:
+            average.update(model, step=index)
         shape, epoch = tuple(images.shape[1:]), index / steps_per_epoch
-        yield Step(index, epoch, model, shape, loss=value, gradient_norm=norm, lr=lr)
+        yield Step(index, epoch, kept, shape, loss=value, gradient_norm=norm, lr=lr)
+
+
+def training_forward(
+    model: nn.Module,
+    *,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> Callable[[Tensor], Tensor]:
+    """The forward of a model as training computes it; what is certified is the model itself.
+
+    Weights, their gradients and the loss keep their dtype: bfloat16 is for the forward and backward
+    of layers, by autocast, from which our parametrizations are exempt.
+
+    Arguments:
+        model: The model: with `channels_last`, its weights are moved to that memory format.
+        dtype: What layers compute in.
+        channels_last: Whether images and weights of convolutions have channels as the last
+            dimension in memory.
+        compiled: Whether `torch.compile` compiles it: once for each size of batches.
+
+    Returns:
+        A function of images (B, C, H, W) to logits (B, K).
+    """
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    run = torch.compile(model, dynamic=False) if compiled else model
+
+    def forward(images: Tensor) -> Tensor:
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if dtype == torch.float32:
+            return run(images)
+        with torch.autocast(images.device.type, dtype):
+            logits = run(images)
+        return logits.to(images.dtype)
+
+    return forward
+
+
+def moving_average(
+    model: nn.Module, decay: float, *, start: int = 0, warmup: bool = False
+) -> "ModelEmaV3":
+    """Builds an exponential moving average of the parameters of a model, for `fit`.
+
+    Buffers are copied, never averaged: the mean of two unit vectors of a power iteration is shorter
+    than one, and running statistics are averages themselves.
+
+    Arguments:
+        model: The model as it is before training.
+        decay: How much of the average stays in a step, in [0, 1).
+        start: The number of steps after which averaging begins: until then, it is the model.
+        warmup: Whether to begin with smaller decays, 1 − i^(−2/3) in step i after the start.
+    """
+    ensure_torchvision()
+    # An import that takes a second, for those who need it.
+    from timm.utils.model_ema import ModelEmaV3
+
+    return ModelEmaV3(
+        model, decay, update_after_step=start, use_warmup=warmup, exclude_buffers=True
+    )
 
 
 def training_state(
@@ -127,6 +207,7 @@ def training_state(
     optimizer: Optimizer,
     scheduler: LRScheduler,
     generator: torch.Generator,
+    average: "ModelEmaV3 | None" = None,
 ) -> dict[str, Any]:
     """Tensors and plain data from which training goes on as if it had not been interrupted.
 
@@ -135,6 +216,7 @@ def training_state(
         optimizer: Its optimizer.
         scheduler: The schedule of the learning rate.
         generator: What draws the order of images and their augmentation.
+        average: The moving average of the model, if there is one.
     """
     cuda = any(each.is_cuda for each in model.parameters())
     return {
@@ -144,6 +226,7 @@ def training_state(
         "generator": generator.get_state(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
+        "average": None if average is None else average.module.state_dict(),
     }
 
 
@@ -153,6 +236,7 @@ def restore_state(
     optimizer: Optimizer,
     scheduler: LRScheduler,
     generator: torch.Generator,
+    average: "ModelEmaV3 | None" = None,
 ) -> None:
     """Puts a model, and all that trains it, into the state that `training_state` returned.
 
@@ -164,6 +248,8 @@ def restore_state(
     scheduler.load_state_dict(state["scheduler"])
     generator.set_state(state["generator"])
     torch.set_rng_state(state["rng"])
+    if average is not None:
+        average.module.load_state_dict(state["average"])
     if state["cuda_rng"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda_rng"])
 

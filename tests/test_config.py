@@ -54,7 +54,7 @@ def test_there_are_configs() -> None:
 def test_values_are_read_and_defaults_filled_in(tmp_path: Path) -> None:
     config = load_config(write(tmp_path / "a.yaml", GOOD))
     assert (config.seed, config.data.batch_size, config.schedule.warmup_epochs) == (0, 128, 0.0)
-    assert config.loss.arguments == {"temperature": 0.1, "offset": 0.0}
+    assert config.loss.arguments == {"temperature": 0.1, "offset": None, "radius": None}
     assert config.optimizer.arguments == {
         "lr": 0.1,
         "weight_decay": 0.0,
@@ -194,6 +194,11 @@ def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path: Path) -> None:
         ({"optimizer": {"name": "sgd", "lr": float("nan")}}, "optimizer.lr: should be"),
         ({"optimizer": {"name": "sgd", "lr": float("inf")}}, "optimizer.lr: should be"),
         ({"optimizer": {"name": "adam", "lr": 1, "betas": [1]}}, "optimizer.betas[1]: is missing"),
+        ({"optimizer": {"name": "sgd", "lr": 1, "clip_grad_norm": 0}}, "optimizer.clip_grad_norm:"),
+        ({"compute": {"dtype": "float16"}}, "compute.dtype: small gradients are zero in float16"),
+        ({"compute": {"dtype": "float64"}}, "compute.dtype: should be 'float32' or 'bfloat16'"),
+        ({"compute": {"compile": "maybe"}}, "compute.compile: should be a valid boolean"),
+        ({"ema": {"decay": 1}}, "ema.decay: should be less than 1"),
         ({"loss": {"name": ["a"]}}, "loss.name: unknown name"),
         ({"data": {"name": "digits", "augment": "shift"}}, "data.augment: should be"),
         ({"data": {"name": "npz"}}, "data.path: is missing"),
@@ -205,6 +210,25 @@ def test_a_single_mistake_is_told_alone(
 ) -> None:
     [found] = problems({**GOOD, **change}, path=tmp_path)
     assert found.startswith(problem)
+
+
+def test_an_average_that_begins_too_late_is_refused(tmp_path: Path) -> None:
+    [found] = problems({**GOOD, "ema": {"start": 3}}, path=tmp_path)
+    assert "'ema.start' should be less than 'schedule.epochs', got 3 and 3" in found
+
+
+def test_how_training_computes_is_plain_data_and_off_by_default() -> None:
+    config = parse_config(GOOD)
+    assert config.ema is None
+    compute = {"dtype": "float32", "channels_last": False, "compile": False}
+    assert config.to_tree()["compute"] == compute
+    more = {"ema": {"decay": 0.99, "start": 1}, "compute": {"dtype": "bfloat16"}}
+    again = parse_config({**GOOD, **more}).to_tree()
+    assert again["ema"] == {"decay": 0.99, "start": 1.0, "warmup": False}
+    assert parse_config(again).to_tree() == again
+    clipped = {**GOOD, "optimizer": {"name": "sgd", "lr": 1, "clip_grad_norm": 2}}
+    assert parse_config(clipped).to_tree()["optimizer"]["clip_grad_norm"] == 2.0
+    assert "clip_grad_norm" not in parse_config(clipped).optimizer.arguments
 
 
 def test_files_that_are_missing_are_named_with_what_there_is_instead(tmp_path: Path) -> None:
@@ -290,7 +314,7 @@ def test_the_schema_knows_every_name_and_argument() -> None:
     json.dumps(schema)
     variants = schema["properties"]["optimizer"]["discriminator"]["mapping"]
     sgd = schema["$defs"][variants["sgd"].rsplit("/", 1)[1]]
-    taken = {"name", "lr", "weight_decay", "momentum", "nesterov", "lookahead"}
+    taken = {"name", "lr", "weight_decay", "momentum", "nesterov", "lookahead", "clip_grad_norm"}
     assert set(sgd["properties"]) == taken
     assert sgd["additionalProperties"] is False
     names = schema["properties"]["model"]["discriminator"]["mapping"]

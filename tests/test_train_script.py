@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_a_run_learns_and_leaves_all_its_files(finished: Path) -> None:
     files = {str(each.relative_to(finished)) for each in finished.rglob("*") if each.is_file()}
     assert files == {
         *("config.yaml", "history.jsonl", "model.safetensors", "certificate.npz"),
-        *("state/training.pt", "checksums.json"),
+        *("config.json", "state/training.pt", "checksums.json"),
     }
     run = Run.open(finished)
     history = run.history()
@@ -165,6 +166,64 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert script.main(["--resume", "--out", str(out)]) == 0
     for name in ("model.safetensors", "history.jsonl", "config.yaml", "certificate.npz"):
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+EVERYTHING = (
+    "loss={name: cross_entropy, radius: 0.3, temperature: null, offset: null}",
+    "data.augment=[flip, trivial_augment, mixup, cutmix]",
+    "ema={decay: 0.9, start: 1, warmup: true}",
+    "compute={dtype: bfloat16, channels_last: true}",
+    "optimizer.clip_grad_norm=0.5",
+    *("model={name: lipmlp_s, widths: [32], linear: linear}", "schedule.epochs=3"),
+)
+
+
+def test_whatever_trains_goes_on_to_the_same_bits(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Averages, mixtures, and slopes of free weights, which power iteration estimates."""
+    torch.set_default_dtype(torch.float32)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert script.main([config, *EVERYTHING, "--out", str(straight)]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        assert script.main([config, *EVERYTHING, "--out", str(broken)]) == 130
+    assert script.main(["--resume", "--out", str(broken)]) == 0
+    for name in ("model.safetensors", "history.jsonl", "config.yaml", "certificate.npz"):
+        assert (broken / name).read_bytes() == (straight / name).read_bytes(), name
+    run = Run.open(straight)
+    state, model = run.load_state(), run.load_model()
+    assert state is not None
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state["average"][key])
+        assert not value.is_floating_point() or value.dtype == torch.float32
+    assert any(
+        not torch.equal(value, state["average"][key]) for key, value in state["model"].items()
+    )
+    assert run.load_certificate().matches(model)
+
+
+def test_the_flag_for_compiling_is_a_value_of_the_config(
+    config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def backend(*_: object) -> None:
+        raise RuntimeError("no compiler is installed")
+
+    torch.set_default_dtype(torch.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+        assert script.main([config, "--compile", "--out", str(tmp_path / "bad")]) == 1
+    assert "the model cannot be compiled here, with compute.compile" in capsys.readouterr().err
+    assert Run.open(tmp_path / "bad").config().compute.compile
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    arguments = [config, "--compile", "schedule.epochs=2", "--out", str(tmp_path / "run")]
+    assert script.main(arguments) == 0
+    assert " images/s in training" in capsys.readouterr().out
+    weights = Run.open(tmp_path / "run").load_model().state_dict()
+    assert not any("_orig_mod" in key for key in weights)
 
 
 def test_a_run_goes_on_with_its_own_config_only(

@@ -4,16 +4,29 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import orthogonal
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 
 from lipnets import losses, optim
+from lipnets.certify import certify
 from lipnets.data import Mixed
-from lipnets.training import NonFiniteLossError, Step, fit, restore_state, training_state
+from lipnets.export import export
+from lipnets.layers import build
+from lipnets.training import (
+    NonFiniteLossError,
+    Step,
+    fit,
+    moving_average,
+    restore_state,
+    training_forward,
+    training_state,
+)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -106,8 +119,6 @@ def test_a_loss_that_needs_slopes_is_given_those_of_the_weights_of_the_step() ->
     model = nn.Sequential(nn.Flatten(), orthogonal(nn.Linear(8, 3), orthogonal_map="cayley"))
     raw = model[1].parametrizations.weight.original.detach().clone()
     twin = copy.deepcopy(model)
-    computed = []
-    model[1].parametrizations.weight[0].register_forward_hook(lambda *_: computed.append(1))
 
     def slopes() -> Tensor:
         return torch.cdist(model[1].weight * 2, model[1].weight)
@@ -127,7 +138,6 @@ def test_a_loss_that_needs_slopes_is_given_those_of_the_weights_of_the_step() ->
     arguments = (Loss(), optimizer, scheduler)
     batches = [(images, labels)]
     [step] = fit(model, batches, *arguments, steps_per_epoch=1, slopes=slopes)
-    assert len(computed) == 1  # once, for logits and slopes
     assert step.loss == pytest.approx(loss.item(), rel=1e-12)
     expected = raw - 0.01 * twin[1].parametrizations.weight.original.grad
     assert torch.allclose(model[1].parametrizations.weight.original, expected, atol=1e-13, rtol=0)
@@ -213,3 +223,161 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_been_interrupted() -> No
     assert [step.index for step in steps] == [4, 5, 6]
     for key, value in straight.state_dict().items():
         assert torch.equal(second.state_dict()[key], value)
+
+
+# Clipping, and how the forward is computed.
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(0.25, 0.25), (100.0, None)])
+def test_gradients_that_are_too_long_are_scaled_down_to_a_norm(limit, factor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+    before = [each.detach().clone() for each in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    arguments = (losses.build("cross_entropy"), optimizer, scheduler)
+    [(images, labels)] = examples(1)
+    batch = (5 * images, labels)
+    [step] = fit(model, [batch], *arguments, steps_per_epoch=1, clip_grad_norm=limit)
+    moves = [each.detach() - old for each, old in zip(model.parameters(), before, strict=True)]
+    moved = torch.cat([each.flatten() for each in moves]).norm().item()
+    assert step.gradient_norm > 0.3
+    assert moved == pytest.approx(factor or step.gradient_norm, rel=1e-5)
+
+
+def convolutional(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    conv = build("bcop_conv2d", in_channels=2, out_channels=4, kernel_size=3, padding="same")
+    backbone = nn.Sequential(conv, nn.ReLU(), nn.Flatten())
+    return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(16, 3))).to(dtype)
+
+
+def test_in_bfloat16_layers_compute_and_weights_stay_in_float32() -> None:
+    model, images = convolutional(), torch.rand(5, 2, 2, 2, dtype=torch.float32)
+    seen: dict[str, torch.dtype] = {}
+    model.backbone[0].register_forward_hook(lambda *each: seen.update(layer=each[2].dtype))
+    model.backbone[0].parametrizations.weight.register_forward_hook(
+        lambda *each: seen.update(weight=each[2].dtype)
+    )
+    logits = training_forward(model, dtype=torch.bfloat16)(images)
+    assert seen == {"layer": torch.bfloat16, "weight": torch.float32}
+    assert logits.dtype == torch.float32
+    logits.sum().backward()
+    assert all(each.grad.dtype == torch.float32 for each in model.parameters())
+    exact = model(images)
+    # Two layers, with 8 bits each.
+    assert 0 < (logits - exact).abs().max() < 4 * 2**-8 * exact.abs().max()
+
+
+def test_channels_last_is_how_images_and_kernels_lie_in_memory() -> None:
+    model, images = convolutional(torch.float64), torch.rand(5, 2, 4, 4)
+    model.head = nn.Linear(64, 3)
+    expected = model(images)
+    seen = []
+    model.backbone[0].register_forward_pre_hook(lambda _, each: seen.append(each[0]))
+    found = training_forward(model, channels_last=True)(images)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_compiled_forward_trains_the_plain_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compiles graphs is left out here: they are traced, guarded and run as they are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    batches = examples(5)
+    batches = [*batches[:2], (batches[2][0][:3], batches[2][1][:3]), *batches[3:]]
+    plain, twin = convolutional(torch.float64), convolutional(torch.float64)
+    twin.load_state_dict(plain.state_dict())
+    keys = list(twin.state_dict())
+    list(fit(plain, batches, *pieces(plain), steps_per_epoch=5))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    forward = training_forward(twin, compiled=True)
+    for step in fit(twin, batches, *pieces(twin), steps_per_epoch=5, forward=forward):
+        assert step.model is twin
+        step.model.eval()
+        assert step.certificate.lipschitz > 0
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # one for each batch size
+    assert list(twin.state_dict()) == keys
+    for key, value in plain.state_dict().items():
+        assert torch.allclose(twin.state_dict()[key], value, rtol=0, atol=1e-10), key
+
+
+# Moving averages.
+
+
+def averaged(model: nn.Module, **settings: Any) -> tuple[list[dict], nn.Module]:
+    """The states of a model after each step, and the model that was recorded last."""
+    average = moving_average(model, **settings)
+    states = []
+    kept = model
+    for step in fit(model, examples(6), *pieces(model), steps_per_epoch=3, average=average):
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+        kept = step.model
+        assert kept is average.module
+    return states, kept
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_parameters_are_averaged_with_weights_that_decay_from_the_start_on(start) -> None:
+    states, kept = averaged(network(), decay=0.7, start=start)
+    for key, value in kept.state_dict().items():
+        expected = states[start][key]
+        for state in states[start + 1 :]:
+            expected = 0.7 * expected + 0.3 * state[key]
+        assert torch.allclose(value, expected, rtol=0, atol=1e-12)
+
+
+def test_the_average_of_orthogonal_layers_is_certified_as_one_lipschitz() -> None:
+    layer = build("cayley_linear", in_features=8, out_features=8)
+    conv = build("bcop_conv2d", in_channels=2, out_channels=2, kernel_size=1)
+    model = nn.Sequential(conv, nn.Flatten(), layer, nn.Linear(8, 3))
+    states, kept = averaged(model, decay=0.9)
+    assert any(not torch.equal(value, states[-1][key]) for key, value in states[0].items())
+    plain = export(kept)
+    assert isinstance(plain, nn.Sequential)
+    assert certify(plain, (2, 2, 2)).bound.parts[2].value <= 1 + 1e-6
+    weight = kept.get_submodule("2").weight
+    assert torch.allclose(weight @ weight.T, torch.eye(8), rtol=0, atol=1e-9)
+
+
+def test_buffers_are_copied_so_that_vectors_of_power_iterations_keep_their_length() -> None:
+    linear = spectral_norm(nn.Linear(8, 3))
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(8), linear)
+    states, kept = averaged(model, decay=0.9)
+    buffers = dict(kept.named_buffers())
+    vectors = [key for key in buffers if key.endswith(("._u", "._v"))]
+    assert len(vectors) == 2
+    for key, value in buffers.items():
+        assert torch.equal(value, states[-1][key])
+    for key in vectors:
+        assert buffers[key].norm().item() == pytest.approx(1, abs=1e-12)
+        mean = sum(state[key] for state in states) / len(states)
+        assert torch.as_tensor(mean).norm() < 1 - 1e-9  # what averaging would do
+
+
+def test_an_average_goes_on_from_a_state_as_if_it_had_not_been_interrupted() -> None:
+    batches, start = examples(6), network()
+    ends = []
+    for cut in (6, 4):
+        torch.manual_seed(3)
+        model = copy.deepcopy(start)
+        arguments = pieces(model)
+        average = moving_average(model, 0.8, start=1, warmup=True)
+        generator = torch.Generator()
+        list(fit(model, batches[:cut], *arguments, steps_per_epoch=6, average=average))
+        state = copy.deepcopy(training_state(model, *arguments[1:], generator, average))
+        if cut < 6:
+            model = network()
+            arguments = pieces(model)
+            average = moving_average(model, 0.8, start=1, warmup=True)
+            restore_state(state, model, *arguments[1:], generator, average)
+            list(
+                fit(
+                    *(model, batches[cut:], *arguments),
+                    steps_per_epoch=6,
+                    start=cut,
+                    average=average,
+                )
+            )
+        ends.append(average.module.state_dict())
+    for key, value in ends[0].items():
+        assert torch.equal(ends[1][key], value)
+        assert not torch.equal(start.state_dict()[key], value)

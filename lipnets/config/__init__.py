@@ -13,9 +13,11 @@ optimizer: {name: adam, lr: 3e-3}
 
 __all__ = [
     "AugmentConfig",
+    "ComputeConfig",
     "Config",
     "ConfigError",
     "DataConfig",
+    "EmaConfig",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -29,7 +31,7 @@ __all__ = [
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -144,10 +146,13 @@ class OptimizerConfig(_Named):
         name: The name of the optimizer.
         lr: The learning rate at its peak.
         weight_decay: The decay of weights that are neither parametrized nor biases.
+        clip_grad_norm: The ℓ2 norm that longer gradients are scaled down to, if they are.
     """
 
     lr: PositiveFloat
     weight_decay: NonNegativeFloat = 0.0
+    clip_grad_norm: PositiveFloat | None = None
+    own: ClassVar[frozenset[str]] = frozenset({"name", "clip_grad_norm"})
 
 
 class ScheduleConfig(Section):
@@ -171,6 +176,43 @@ class ScheduleConfig(Section):
         return self
 
 
+class ComputeConfig(Section):
+    """How training computes; certificates are of the stored weights in any case.
+
+    Arguments:
+        dtype: What layers compute in: weights and the loss stay in float32.
+        channels_last: Whether channels are the last dimension of images in memory.
+        compile: Whether `torch.compile` compiles the model.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _has_the_range_of_gradients(cls, value: Any) -> Any:
+        if value in ("float16", "half"):
+            raise ValueError(
+                "small gradients are zero in float16, and no step is scaled here: use bfloat16"
+            )
+        return value
+
+
+class EmaConfig(Section):
+    """A moving average of the weights, which is recorded, certified and saved in their place.
+
+    Arguments:
+        decay: How much of the average stays in a step.
+        start: The number of epochs after which averaging begins.
+        warmup: Whether it begins with smaller decays.
+    """
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    start: NonNegativeFloat = 0.0
+    warmup: bool = False
+
+
 class RecordConfig(Section):
     """What is recorded while training.
 
@@ -192,6 +234,8 @@ class Config(Section):
         loss: The loss.
         optimizer: The optimizer.
         schedule: The schedule of the learning rate.
+        compute: How training computes.
+        ema: The moving average of the weights, if there is one.
         record: What is recorded while training.
     """
 
@@ -201,7 +245,18 @@ class Config(Section):
     loss: LossConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+    compute: ComputeConfig = Field(default_factory=ComputeConfig)
+    ema: EmaConfig | None = None
     record: RecordConfig = Field(default_factory=RecordConfig)
+
+    @model_validator(mode="after")
+    def _averages_before_the_end(self) -> Self:
+        if self.ema is not None and self.ema.start >= self.schedule.epochs:
+            raise ValueError(
+                f"'ema.start' should be less than 'schedule.epochs', got {self.ema.start:g} and "
+                f"{self.schedule.epochs}"
+            )
+        return self
 
     def to_tree(self) -> dict[str, Any]:
         """The config as plain data, with all defaults that are plain data."""
