@@ -21,8 +21,8 @@ from ._registry import Card, named
 _PAPER = "Hu, Hu & Fredrikson, 2026"
 _URL = "https://arxiv.org/abs/2601.18513"
 _CHOOSE = (
-    "The cheapest orthogonal layer to train: orthogonal while an optimizer `manifold_...` trains it; "
-    "its certificate is that of whatever its weights are."
+    "Orthogonal while an optimizer `manifold_...` trains it, by products of matrices alone, once a "
+    "step; its certificate is that of whatever its weights are."
 )
 
 
