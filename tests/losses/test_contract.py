@@ -1,6 +1,7 @@
 """What holds for every loss: shapes, dtypes, gradients, edge cases and refusals."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +168,9 @@ def test_a_margin_and_a_radius_are_one_too_many(name: str) -> None:
 def test_a_temperature_and_an_offset_leave_nothing_to_a_radius() -> None:
     with pytest.raises(ValueError, match="'radius' sets the temperature and the offset"):
         losses.build("cross_entropy", temperature=1.0, offset=1.0, radius=0.4)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_stands_in_the_page_of_losses(name: str) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "losses.md"
+    assert f"`{name}`" in page.read_text(encoding="utf-8")
