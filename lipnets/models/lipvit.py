@@ -48,7 +48,7 @@ def lipvit(
     depth: int = 4,
     num_heads: int = 4,
     mlp_ratio: float = 2.0,
-    alpha: float = 0.5,
+    alpha: float = 0.1,
     hidden: Sequence[int] = (),
     attention: Spec = "l2_attention",
     linear: Spec = "cayley_linear",

@@ -107,7 +107,7 @@ def test_what_cannot_be_is_refused(arguments, why) -> None:
 
 
 def test_a_front_has_budgets() -> None:
-    with pytest.raises(TypeError, match="edges"):
+    with pytest.raises(ValueError, match="takes no 'edges'"):
         freqnet(**TINY, front="bcop_conv2d")
 
 
