@@ -89,7 +89,10 @@ def _fits(name: str, kind: Kind) -> bool:
         return images and {"in_channels", "out_channels"} <= set(taken)
     if kind == "norm":
         return known.kind == "normalization"
-    return known.kind == ("activation" if kind == "act" else "pooling and mixing")
+    if kind == "act":
+        return known.kind == "activation"
+    images = known.kind == "frequency filter" and "in_channels" not in taken  # such as blur_pool2d
+    return known.kind == "pooling and mixing" or images
 
 
 def _examples(name: str, kind: Kind) -> list[str]:
