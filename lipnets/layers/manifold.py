@@ -14,8 +14,10 @@ weights is no longer orthogonal, but has norm 1 or less.
 
 __all__ = ["ManifoldConv2d", "ManifoldLinear", "manifold_weights"]
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..parametrizations._dense import gram
 from ._registry import Card, named
 
 _PAPER = "Hu, Hu & Fredrikson, 2026"
@@ -96,3 +98,17 @@ def _reset(layer: nn.Linear | nn.Conv2d) -> None:
     nn.init.orthogonal_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+    if not layer.weight.is_meta:
+        _correct(layer.weight)
+
+
+@torch.no_grad()
+def _correct(weight: Tensor) -> None:
+    """A step of Newton and Schulz: a factorization in float32 leaves errors of many units of it."""
+    matrix = weight.flatten(1)
+    wide = matrix.shape[0] < matrix.shape[1]
+    frame = matrix.mT if wide else matrix
+    errors = gram(frame)
+    errors.diagonal().sub_(1)
+    frame = frame - frame @ errors.mul_(0.5)
+    weight.copy_((frame.mT if wide else frame).reshape(weight.shape))
