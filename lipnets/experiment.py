@@ -83,7 +83,6 @@ def train(
     split = data.compact(chosen).to(device)
     steps = math.ceil(len(split) / config.data.batch_size)  # of an epoch
     total = steps * config.schedule.epochs
-    warmup = round(steps * config.schedule.warmup_epochs)
 
     compute, ema = config.compute, config.ema
     forward = training_forward(
@@ -98,7 +97,14 @@ def train(
         average = moving_average(model, ema.decay, start=start, warmup=ema.warmup)
     kept = model if average is None else average.module
     optimizer = _build_optimizer(model, config)
-    scheduler = optim.create_scheduler(optimizer, total, warmup)
+    scheduler = optim.create_scheduler(
+        optimizer,
+        total,
+        round(steps * config.schedule.warmup_epochs),
+        name=config.schedule.name,
+        milestones=[round(steps * each) for each in config.schedule.milestones],
+        gamma=config.schedule.gamma,
+    )
     loss_fn = losses.build(config.loss.name, **config.loss.arguments)
     # A loss may be any function, as far as this loop goes: only some need slopes.
     needs_slopes = getattr(loss_fn, "needs_slopes", False)

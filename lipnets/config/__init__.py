@@ -118,7 +118,7 @@ class ModelConfig(_Named):
     def _layers_exist(cls, value: Any, info: ValidationInfo) -> Any:
         """Looks up the layer that an argument names, if its default is the name of one."""
         default = cls.model_fields[str(info.field_name)].default
-        if not isinstance(default, str) or default not in layers.registry:
+        if value is None or not isinstance(default, str) or default not in layers.registry:
             return value
         spec = {"name": value} if isinstance(value, str) else value
         if "name" not in spec:
@@ -156,15 +156,21 @@ class OptimizerConfig(_Named):
 
 
 class ScheduleConfig(Section):
-    """A cosine schedule of the learning rate, after a linear warm-up.
+    """A schedule of the learning rate, after a warm-up.
 
     Arguments:
+        name: Its shape, see `lipnets.optim.create_scheduler`.
         epochs: How many times training goes through the data.
         warmup_epochs: For how many of these the learning rate rises.
+        milestones: The epochs after which a schedule `step` multiplies the learning rate.
+        gamma: What it multiplies with.
     """
 
+    name: optim.Schedule = "cosine"
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat = 0.0
+    milestones: tuple[PositiveFloat, ...] = ()
+    gamma: PositiveFloat = 0.1
 
     @model_validator(mode="after")
     def _warms_up_before_the_end(self) -> Self:
@@ -172,6 +178,21 @@ class ScheduleConfig(Section):
             raise ValueError(
                 f"'warmup_epochs' should be less than 'epochs', "
                 f"got {self.warmup_epochs:g} and {self.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_milestones_if_it_steps(self) -> Self:
+        steps = self.name == "step"
+        if steps != bool(self.milestones):
+            raise ValueError(
+                f"'milestones' are for the schedule 'step', which needs them, got '{self.name}' "
+                f"and {list(self.milestones)}"
+            )
+        if any(each >= self.epochs for each in self.milestones):
+            raise ValueError(
+                f"'milestones' should be less than 'epochs', got {list(self.milestones)} and "
+                f"{self.epochs}"
             )
         return self
 

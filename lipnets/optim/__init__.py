@@ -6,7 +6,7 @@ names begin with `manifold_` are ours: they keep the weights of `manifold_linear
 `manifold_conv2d` orthogonal, and train all else as AdamW does.
 """
 
-__all__ = ["build", "create_optimizer", "create_scheduler", "names", "registry"]
+__all__ = ["Schedule", "build", "create_optimizer", "create_scheduler", "names", "registry"]
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from . import _manifold, _timm
 from ._registry import registry
-from ._schedule import create_scheduler
+from ._schedule import Schedule, create_scheduler
 
 build, names = registry.build, registry.names
 
