@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .bounds import Shape, output_shape, without_autocast
+from .bounds import Shape, chain, forward_owner, output_shape, without_autocast
 from .export import export
 from .layers import Concat, ConcatResidual, ConvexResidual, Parallel, Residual
 from .rules import lipschitz
@@ -156,9 +156,9 @@ def _is_free(module: nn.Module) -> bool:
 
 def _linear_head(model: nn.Module, plain: nn.Module) -> nn.Linear | None:
     """The last layer, if it is taken by pairs of classes."""
-    if not isinstance(model, nn.Sequential) or _forward_class(plain) is not nn.Sequential:
+    if not chain(plain):
         return None
-    last, stored = model[-1], list(plain.children())[-1]
+    (_, last), (_, stored) = chain(model)[-1], chain(plain)[-1]
     return last if isinstance(last, nn.Linear) and type(stored) is nn.Linear else None
 
 
@@ -172,7 +172,7 @@ def _estimate(module: nn.Module, plain: nn.Module, shape: Shape, steps: Steps) -
         if isinstance(module, _BATCH_NORMS):
             return partial(_largest_gain, module)
         return _Norm(module, plain, shape, steps)
-    combine = _COMBINATORS.get(_forward_class(plain))
+    combine = _COMBINATORS.get(forward_owner(type(plain)))
     if combine is None or not any(map(_is_free, module.modules())):
         return _constant(lipschitz(plain, shape).value)
 
@@ -180,10 +180,6 @@ def _estimate(module: nn.Module, plain: nn.Module, shape: Shape, steps: Steps) -
         return _estimate(module.get_submodule(name), plain.get_submodule(name), shape, steps)
 
     return combine(module, plain, shape, part)
-
-
-def _forward_class(module: nn.Module) -> type[nn.Module]:
-    return next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
 
 
 def _sequential(module: nn.Sequential, plain: nn.Sequential, shape: Shape, part: Part) -> Estimate:
