@@ -3,6 +3,7 @@
     python benchmarks/recipes.py --data-dir DIR                one epoch of each Fashion-MNIST config
     python benchmarks/recipes.py digits --whole --seeds 0 1 2  each config of digits as it stands
     python benchmarks/recipes.py digits cpl sll                some of them
+    python benchmarks/recipes.py --headers                     results into the headers of all configs
 
 Each config runs in a process of its own, one after another, by `train.py`.  What is recorded is
 what the run directory holds: the certified network on all images that are held out.  Results are
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,11 +32,15 @@ from lipnets.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "recipes.json"
+TITLE = "# Measured by benchmarks/recipes.py: per cent, radii in 255ths, one thread, means of the seeds:"
 RADII = {"36": 36 / 255, "72": 72 / 255, "108": 108 / 255, "255": 1.0}
 
 
 def main() -> None:
     args = parse()
+    if args.headers:
+        write_headers()
+        return
     paths = sorted((ROOT / "configs" / args.data).glob("*.yaml"))
     if args.names:
         paths = [path for path in paths if any(path.stem.startswith(n) for n in args.names)]
@@ -67,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="what names of configs begin with (default: all)")
     parser.add_argument("--data-dir", help="the directory with the files of the data set")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--headers", action="store_true", help="write results into the configs")
     parser.add_argument("--whole", action="store_true", help="all epochs, instead of one")
     return parser.parse_args()
 
@@ -119,6 +126,51 @@ def keep(result: dict[str, Any]) -> None:
     others = [each for each in results if any(each[key] != result[key] for key in same)]
     results = sorted([*others, result], key=lambda each: [str(each[key]) for key in same])
     write_atomic(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+
+
+def write_headers() -> None:
+    """Writes what was measured of each config into its header."""
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        text = path.read_text()
+        if (new := with_results(text, results_of(path))) != text:
+            write_atomic(path, new.encode())
+
+
+def results_of(path: Path) -> list[dict[str, Any]]:
+    """The results of a config, of all numbers of epochs and seeds."""
+    name = f"{path.parent.name}/{path.stem}"
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return [each for each in results if each["config"] == name]
+
+
+def with_results(text: str, results: list[dict[str, Any]]) -> str:
+    """The text of a config with a table of results at the end of its header."""
+    lines = text.splitlines()
+    if TITLE in lines:  # what was there before
+        start = lines.index(TITLE)
+        stop = start + 1
+        while stop < len(lines) and lines[stop].startswith("#   "):
+            stop += 1
+        lines[start - 1 : stop] = []
+    header = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    table = ["#", TITLE, *(f"#   {line}" for line in tabulate(results))] if results else []
+    return "\n".join([*lines[:header], *table, *lines[header:]]) + "\n"
+
+
+def tabulate(results: list[dict[str, Any]]) -> list[str]:
+    """A line for each number of epochs: means over seeds, in per cent, and the slowest run."""
+    lines = ["epochs  seeds    clean     36     72    108    255  bound   seconds  commit"]
+    for epochs in sorted({each["epochs"] for each in results}):
+        runs = [each for each in results if each["epochs"] == epochs]
+        seeds = " ".join(str(each["seed"]) for each in runs)
+        columns = [[each["clean"] for each in runs]]
+        columns += [[each["certified"][radius] for each in runs] for radius in RADII]
+        figures = "".join(f"{statistics.mean(column):7.2f}" for column in columns)
+        bound = max(each["bound"] for each in runs)
+        seconds = max(each["seconds"] for each in runs)
+        commits = " ".join(dict.fromkeys(each["commit"] for each in runs))
+        lines.append(f"{epochs:6}  {seeds:6} {figures} {bound:6.4g} {seconds:9.0f}  {commits}")
+    return lines
 
 
 def commit() -> str:
