@@ -43,6 +43,7 @@ def lipconvnet_small(
     linear: Spec = "cayley_linear",
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
+    norm: Spec | None = None,
 ) -> Network:
     """Builds a small LipConvNet: stages of convolutions that keep the size of images, and a head.
 
@@ -64,6 +65,7 @@ def lipconvnet_small(
         linear: The linear layers before the head, by name.
         act: The activation, by name.
         head: The last layer, by name.
+        norm: The normalization after each convolution, by name; None for no normalization.
 
     Raises:
         ValueError: If a stage has no convolution, or `width` is odd.
@@ -85,8 +87,10 @@ def lipconvnet_small(
         sizes = [channels, *[wide] * (depth - 1), wide // 2]
         for inputs, outputs in pairwise(sizes):
             shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel_size}
-            backbone += [layer(conv, "conv", **shape, padding="same")]
-            backbone += [layer(act, "act", channels=outputs)]
+            backbone.append(layer(conv, "conv", **shape, padding="same"))
+            if norm is not None:
+                backbone.append(layer(norm, "norm", num_features=outputs))
+            backbone.append(layer(act, "act", channels=outputs))
         channels = wide // 2
 
     backbone.append(nn.Flatten())

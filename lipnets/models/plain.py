@@ -7,13 +7,10 @@ product bound is proved all the same, and grows as they train.
 __all__ = ["plain_convnet", "plain_mlp"]
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from torch import nn
-
-from ._padding import pad_to_multiple
-from ._parts import Spec, image_size, layer, network, stem
+from ._parts import Spec
 from ._registry import Variant, family
+from .lipconvnet_small import lipconvnet_small
 from .lipmlp import lipmlp
 from .network import Network
 
@@ -43,16 +40,7 @@ def plain_mlp(
 ) -> Network:
     """Builds a multilayer perceptron, the twin of `lipmlp` without constraint.
 
-    Arguments:
-        num_classes: The number of logits.
-        in_chans: The number of channels of images.
-        img_size: The side of images, or their height and width, in pixels.
-        mean: The mean of each channel, subtracted first; with `std`, or neither.
-        std: The standard deviation of each channel, divided by.
-        widths: The number of outputs of each layer.
-        linear: The linear layers, by name, or as a mapping of `name` and further arguments.
-        act: The activation, by name.
-        head: The last layer, by name.
+    Arguments are those of `lipmlp`.
     """
     layers = {"linear": linear, "act": act, "head": head}
     return lipmlp(num_classes, in_chans, img_size, mean, std, widths, **layers)
@@ -78,50 +66,9 @@ def plain_convnet(
 ) -> Network:
     """Builds a convolutional network, the twin of `lipconvnet_small` without constraint.
 
-    Arguments:
-        num_classes: The number of logits.
-        in_chans: The number of channels of images.
-        img_size: The side of images, or their height and width, in pixels.
-        mean: The mean of each channel, subtracted first; with `std`, or neither.
-        std: The standard deviation of each channel, divided by.
-        patch: The side of the blocks of pixels that become channels at first.
-        width: The number of channels of the first stage, even; each stage doubles it.
-        depths: The number of convolutions of each stage, at least 1; its last halves the channels.
-        kernel_size: The side of kernels.
-        hidden: The numbers of outputs of linear layers between the last stage and the head.
-        conv: The convolutions, by name, or as a mapping of `name` and further arguments.
-        norm: The normalization after each of them, by name; None for no normalization.
-        linear: The linear layers before the head, by name.
-        act: The activation, by name.
-        head: The last layer, by name.
-
-    Raises:
-        ValueError: If a stage has no convolution, or `width` is odd.
+    Arguments, and errors, are those of `lipconvnet_small`; with batch normalization by default.
     """
-    if not depths or min(depths) < 1:
-        raise ValueError(f"'depths' should be numbers of convolutions, at least 1, got {depths}.")
-    if width % 2:
-        raise ValueError(f"'width' should be even, got {width}: stages end with half the channels.")
-    pads, (height, length) = pad_to_multiple(image_size(img_size), patch * 2 ** (len(depths) - 1))
-    backbone = [*stem(in_chans, mean, std), *pads]
-    channels, pixels = in_chans, height * length
-    for stage, depth in enumerate(depths):
-        fold = patch if stage == 0 else 2
-        if fold > 1:
-            backbone.append(nn.PixelUnshuffle(fold))
-            channels, pixels = channels * fold**2, pixels // fold**2
-        wide = width * 2**stage
-        sizes = [channels, *[wide] * (depth - 1), wide // 2]
-        for inputs, outputs in pairwise(sizes):
-            shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": kernel_size}
-            backbone.append(layer(conv, "conv", **shape, padding="same"))
-            if norm is not None:
-                backbone.append(layer(norm, "norm", num_features=outputs))
-            backbone.append(layer(act, "act", channels=outputs))
-        channels = sizes[-1]
-    backbone.append(nn.Flatten())
-    sizes = [channels * pixels, *hidden]
-    for inputs, outputs in pairwise(sizes):
-        backbone.append(layer(linear, "linear", in_features=inputs, out_features=outputs))
-        backbone.append(layer(act, "act", channels=outputs))
-    return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)
+    sizes = {"patch": patch, "width": width, "depths": depths, "kernel_size": kernel_size}
+    layers = {"conv": conv, "norm": norm, "linear": linear, "act": act, "head": head}
+    data = (num_classes, in_chans, img_size, mean, std)
+    return lipconvnet_small(*data, **sizes, hidden=hidden, **layers)
