@@ -2,7 +2,7 @@
 
 References:
     | Enhancing Certified Robustness via Block Reflector Orthogonal Layers and Logit Annealing Loss
-    | (Lai, Cheng, Chen, Huang & Sun, 2025) https://arxiv.org/abs/2505.15174
+    | (Lai, Huang, Kung & Chen, 2025) https://arxiv.org/abs/2505.15174
 
 What differs: a small multiple of the identity is added to V*V, which keeps the matrix a contraction
 where V loses rank; in training the reflection acts on the images, so that no matrix of all channels
