@@ -1,6 +1,6 @@
 """Rules for modules of torch.nn.  The docstring of a rule is its proof."""
 
-__all__ = ["lipschitz"]
+__all__ = ["lipschitz", "refuse_stale"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +60,14 @@ def reshape(module: nn.Flatten | nn.Unflatten, shape: Shape) -> Bound:
 
 @rule(padding._ConstantPadNd)
 def constant_pad(module: padding._ConstantPadNd, shape: Shape) -> Bound:
-    """Appends coordinates that do not depend on the input, or (negative padding) drops some."""
+    """Appends coordinates that do not depend on the input, or (negative padding) drops some.
+
+    Two numbers for each axis of the input, at the most: more would shift the examples of a batch.
+    """
+    if len(module.padding) > 2 * len(shape):
+        raise NotCertifiedError(
+            f"{class_name(module)} of {tuple(module.padding)} mixes the examples of a batch."
+        )
     return Bound(1.0, f"{class_name(module)}: appends constants")
 
 
@@ -170,6 +177,7 @@ def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
         raise NotCertifiedError(
             f"Padding mode '{module.padding_mode}' repeats pixels: pad with zeros or in a circle."
         )
+    refuse_stale(module)
     sizes, outputs = _spatial(module, shape, len(module.kernel_size))
     strides, period = [], []
     for axis, size in enumerate(sizes):
@@ -196,6 +204,28 @@ def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
     return Bound(value, f"{class_name(module)}: {theorem}")
 
 
+def refuse_stale(module: conv._ConvNd) -> None:
+    """Refuses attributes that were changed since the module was built, and do not say what it does.
+
+    Torch reads the size of kernels off the weight, and circular padding off a copy made by `__init__`.
+
+    Raises:
+        NotCertifiedError: If one of them differs from the attribute of that name.
+    """
+    if tuple(module.weight.shape[2:]) != tuple(module.kernel_size):
+        raise NotCertifiedError(
+            f"{class_name(module)} has kernels of {tuple(module.weight.shape[2:])}, and its "
+            f"'kernel_size' says {tuple(module.kernel_size)}: build it anew."
+        )
+    axes = reversed(range(len(module.kernel_size)))
+    told = [pad for axis in axes for pad in _padding(module, axis)]
+    if module.padding_mode != "zeros" and told != list(module._reversed_padding_repeated_twice):
+        raise NotCertifiedError(
+            f"{class_name(module)} has padding {module.padding} by its attribute, and pads as it was "
+            "built to: build it anew with the padding that is meant."
+        )
+
+
 def _padding(module: conv._ConvNd, axis: int) -> tuple[int, int]:
     """Padding before and after an axis."""
     if module.padding == "valid":
@@ -213,6 +243,7 @@ def transposed_convolution(module: conv._ConvTransposeNd, shape: Shape) -> Bound
     That convolution has the same kernel, stride, dilation and zero padding; output padding only
     adds pixels to its input.  With m inputs and n outputs, C2 applies with n and m.
     """
+    refuse_stale(module)
     sizes, outputs = _spatial(module, shape, len(module.kernel_size))
     period = [
         torus(

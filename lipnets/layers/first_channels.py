@@ -9,7 +9,7 @@ __all__ = ["FirstChannels"]
 
 from torch import Tensor, nn
 
-from ..bounds import Bound, Shape, rule
+from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ._registry import Card, named
 
 
@@ -55,4 +55,6 @@ class FirstChannels(nn.Module):
 @rule(FirstChannels)
 def first_channels(module: FirstChannels, shape: Shape) -> Bound:
     """Leaving out coordinates does not increase the norm."""
+    if not shape:
+        raise NotCertifiedError("FirstChannels takes rows of features, got single numbers.")
     return Bound(1.0, "FirstChannels: leaves out coordinates")

@@ -38,7 +38,10 @@ from ..bounds import (
 )
 from ..convolutions import filtered_conv_gains
 from ..linalg import U, mul_up, sqrt_up
-from ..rules import lipschitz  # with all rules of torch.nn, which may follow in a network
+from ..rules import (
+    lipschitz,
+    refuse_stale,
+)  # with all rules of torch.nn, which may follow in a network
 from ._sizes import pair
 from .concat import Concat
 from .residual import Residual
@@ -219,6 +222,7 @@ def _convolution(module: nn.Conv2d, size: Size) -> Gains:
     1 / st of the pixels.  A window of at most s pixels, without padding, never meets the edge, so
     that any padding mode is circular.
     """
+    refuse_stale(module)
     stride = (module.stride[0], module.stride[1])
     reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
     unpadded = module.padding == "valid" or module.padding == (0, 0)

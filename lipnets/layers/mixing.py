@@ -104,7 +104,9 @@ class SpatialShift2d(nn.Module):
 
 @rule(SpatialShift2d)
 def _spatial_shift2d(module: SpatialShift2d, shape: Shape) -> Bound:
-    """Moves each coordinate to a place of its own, or drops it."""
+    """Moves each coordinate to a place of its own, or drops it; negative shares would repeat some."""
+    if module.ratio is not None and not 0 <= module.ratio <= 0.25:
+        raise NotCertifiedError(f"'ratio' should be in [0, ¼], got {module.ratio}.")
     if len(shape) != 3:
         raise NotCertifiedError(
             f"SpatialShift2d takes images with channels, got examples of shape {shape}."

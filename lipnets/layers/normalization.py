@@ -188,7 +188,7 @@ def _shift(x: Tensor, bias: Tensor | None) -> Tensor:
 
 @rule(BatchCentering)
 def _batch_centering(module: BatchCentering, shape: Shape) -> Bound:
-    """In evaluation a translation, by the running mean and the bias."""
+    """In evaluation a translation, by a running mean and a bias for each channel."""
     _check_channels(module, shape)
     return Bound(1.0, "BatchCentering: subtracts a stored mean")
 
@@ -203,6 +203,10 @@ def _layer_centering(module: LayerCentering, shape: Shape) -> Bound:
     if tuple(shape[-len(module.normalized_shape) :]) != module.normalized_shape:
         raise NotCertifiedError(
             f"LayerCentering of {module.normalized_shape} does not take examples of shape {shape}."
+        )
+    if module.bias is not None and tuple(module.bias.shape) != module.normalized_shape:
+        raise NotCertifiedError(
+            f"LayerCentering of {module.normalized_shape} holds a bias of {tuple(module.bias.shape)}."
         )
     return Bound(0.0 if alone else 1.0, "LayerCentering: projection along constants")
 
@@ -229,6 +233,12 @@ def _check_channels(module: BatchCentering | BatchLipNorm, shape: Shape) -> None
             f"{type(module).__name__} of {module.num_features} channels does not take examples of "
             f"shape {tuple(shape)}."
         )
+    for values in (module.running_mean, module.bias):  # others would repeat channels
+        if values is not None and values.numel() != module.num_features:
+            raise NotCertifiedError(
+                f"{type(module).__name__} of {module.num_features} channels holds values of "
+                f"{values.numel()}."
+            )
 
 
 _TORCHLIP = {

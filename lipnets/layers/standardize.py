@@ -52,11 +52,13 @@ class Standardize(nn.Module):
 def standardize(module: Standardize, shape: Shape) -> Bound:
     """A linear map up to a constant, of slope 1/σ in each channel: 1 / min σ.
 
-    Statistics of several channels on an image of one would repeat it: refused.
+    Statistics of several channels, either of them, on an image of one would repeat it: refused.
     """
-    if len(module.std) not in (1, shape[0]):
-        raise NotCertifiedError(
-            f"Standardize should have 1 or {shape[0]} channels on this input, got {len(module.std)}."
-        )
+    for values in (module.mean, module.std):
+        if not shape or values.numel() not in (1, shape[0]):
+            raise NotCertifiedError(
+                f"Standardize has statistics of {values.numel()} channels, and takes no examples of "
+                f"shape {tuple(shape)}."
+            )
     smallest = module.std.double().abs().min().item()
     return Bound(div_up(1.0, smallest), f"Standardize: 1 / min std, {smallest:.6g}")

@@ -367,6 +367,20 @@ def patched(name: str) -> nn.Module:
     return module
 
 
+def changed(module: nn.Module, **attributes: object) -> nn.Module:
+    """The module with attributes, parameters or buffers that it was not built with."""
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module.eval()
+
+
+def ring(**attributes: object) -> nn.Module:
+    return changed(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), **attributes)
+
+
+WIDE = torch.zeros(3)  # where there should be one number, which would repeat images of one channel
+
+
 @pytest.mark.parametrize(
     ("build", "shape", "why"),
     [
@@ -400,7 +414,35 @@ def patched(name: str) -> nn.Module:
         (lambda: Concat(nn.Identity(), nn.ReLU(inplace=True)).eval(), (3,), "overwrites"),
         (lambda: Residual(nn.Linear(3, 1)).eval(), (3,), "keep the shape"),
         (lambda: Parallel([nn.ReLU()], (2,)).eval(), (3,), "split the 3"),
-        (lambda: Standardize((0.0,) * 3, (1.0,) * 3).eval(), (1, 2, 2), "1 or 1 channels"),
+        (lambda: Standardize((0.0,) * 3, (1.0,) * 3).eval(), (1, 2, 2), "statistics of 3"),
+        (lambda: changed(Standardize([0.0], [1.0]), mean=WIDE), (1, 2, 2), "statistics of 3"),
+        (
+            lambda: changed(Standardize([0.0], [1.0]), std=WIDE[None] + 1),
+            (1, 2, 2),
+            "statistics of 3",
+        ),
+        (lambda: Standardize([0.0], [1.0]).eval(), (), "statistics of 1"),
+        (lambda: changed(layers.BatchCentering(1), running_mean=WIDE), (1, 2), "values of 3"),
+        (lambda: changed(layers.BatchLipNorm(1), bias=nn.Parameter(WIDE)), (1, 2), "values of 3"),
+        (
+            lambda: changed(layers.LayerCentering(3), bias=nn.Parameter(torch.zeros(2, 3))),
+            (1, 3),
+            "a bias of",
+        ),
+        (lambda: changed(layers.SpatialShift2d(ratio=0.2), ratio=-0.2), (10, 3, 3), "'ratio'"),
+        (lambda: layers.FirstChannels(3, 2).eval(), (), "single numbers"),
+        (lambda: nn.ZeroPad2d((0, 0, 0, 0, 0, 0, 1, -1)).eval(), (1, 2, 2), "mixes the examples"),
+        (lambda: ring(padding=(0, 0)), (1, 3, 3), "as it was built"),
+        (
+            lambda: ring(weight=nn.Parameter(torch.ones(1, 1, 5, 5))),
+            (1, 5, 5),
+            "'kernel_size' says",
+        ),
+        (
+            lambda: changed(nn.ConvTranspose1d(1, 1, 3), weight=nn.Parameter(torch.ones(1, 1, 5))),
+            (1, 4),
+            "'kernel_size' says",
+        ),
         (lambda: Scale(math.nan).eval(), (3,), "nan"),
         (lambda: nn.MaxPool2d(2, 1).eval(), (4, 4), "taken for one"),
         (lambda: nn.AvgPool1d(2).eval(), (4,), "taken for one"),
