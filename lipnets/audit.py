@@ -74,7 +74,7 @@ def audit(
             AuditRow(name, type(layer).__name__, layer_shape, bound.value, slope, ratio, bound.rule)
         )
         with torch.no_grad():
-            inputs = layer(inputs)
+            inputs = layer(inputs.clone())  # which may work in place
     return rows
 
 

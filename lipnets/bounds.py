@@ -121,6 +121,11 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
     cls = type(module)
     owner = forward_owner(cls)
     if owner not in _RULES:
+        if hasattr(module, "_orig_mod"):
+            raise NotCertifiedError(
+                "What torch.compile returns is not the module itself: certify that, or compile it in "
+                "place by module.compile()."
+            )
         raise NotCertifiedError(
             f"No rule bounds {owner.__name__}.forward: write one with @lipnets.rule, "
             "or build the model of modules that have one."

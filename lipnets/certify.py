@@ -94,8 +94,9 @@ class Certificate:
         _check_images(images, self.shape)
         device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
         with without_autocast(self.program):
-            parts = [
-                self.program(batch.to(device, torch.float64)) for batch in images.split(batch_size)
+            parts = [  # of copies, since the program may work in place
+                self.program(batch.to(device, torch.float64, copy=True))
+                for batch in images.split(batch_size)
             ]
         return torch.cat(parts).cpu()
 

@@ -47,7 +47,7 @@ def _power_iteration(
     """Directions that J stretches most, and by how much, with shapes (B, *S) and (B,)."""
     points = points.detach().requires_grad_()
     with torch.enable_grad():
-        outputs = module(points)
+        outputs = module(points.clone())  # which may work in place
         dual = torch.zeros_like(outputs, requires_grad=True)
         if not outputs.requires_grad:  # a constant function
             return directions, torch.zeros(len(points)).to(points)
@@ -80,7 +80,7 @@ def _slope_gradients(module: nn.Module, points: Tensor, directions: Tensor) -> T
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(points.shape, generator=generator, dtype=torch.float64).to(points)
     with torch.enable_grad():
-        outputs = module(points)
+        outputs = module(points.clone())
         dual = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, points, dual, create_graph=True)
         if not pulled.requires_grad:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import audit
+from lipnets import audit, certify
 from lipnets.audit import format_table, named_layers
 from lipnets.estimates import attained_slope
 from lipnets.layers.residual import Residual
@@ -16,6 +16,16 @@ from lipnets.layers.scale import Scale
 def network() -> nn.Sequential:
     body = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Linear(48, 6))
     return nn.Sequential(body, Residual(nn.Linear(6, 6)), nn.Linear(6, 4)).eval()
+
+
+def test_layers_that_work_in_place_leave_images_alone() -> None:
+    model = nn.Sequential(nn.Hardtanh(inplace=True), nn.Flatten(), nn.Linear(4, 3)).eval()
+    images = 4 * torch.randn(3, 1, 2, 2)
+    before = images.clone()
+    rows = audit(model, (1, 2, 2), images)
+    certify(model, (1, 2, 2)).logits(images)
+    assert torch.equal(images, before)
+    assert all(row.slope <= row.bound * (1 + 1e-12) for row in rows)
 
 
 def test_every_layer_has_a_row_and_no_slope_is_above_its_bound() -> None:

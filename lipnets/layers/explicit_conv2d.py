@@ -166,7 +166,13 @@ def _explicit_conv2d(module: ExplicitConv2d, shape: Shape) -> Bound:
         module.dilation((shape[-2], shape[-1]))
     except (ValueError, IndexError) as error:
         raise NotCertifiedError(str(error)) from error
-    value = matrix_norms(module.symbols()).max().item()
+    symbols = module.symbols()
+    if module.bias is not None and symbols.shape[-2] != module.bias.numel():
+        raise NotCertifiedError(
+            f"The matrices of ExplicitConv2d have {symbols.shape[-2]} rows, which a bias of "
+            f"{module.bias.numel()} numbers would repeat."
+        )
+    value = matrix_norms(symbols).max().item()
     return Bound(value, "largest matrix of the convolution at a frequency of the kernel (C1)")
 
 

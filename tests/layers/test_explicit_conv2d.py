@@ -58,3 +58,10 @@ def test_sizes_that_are_no_multiples_are_refused() -> None:
         lipschitz(layer, (2, 6, 8))
     with pytest.raises(ValueError, match="should be odd"):
         ExplicitConv2d(2, 2, 2)
+
+
+def test_a_bias_that_would_repeat_rows_is_refused() -> None:
+    module = random(3, 3, 3)
+    module.constraint.rows = 1
+    with pytest.raises(NotCertifiedError, match="repeat"):
+        lipschitz(module, (3, 6, 6))
