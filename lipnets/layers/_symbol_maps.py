@@ -39,7 +39,8 @@ def exponential(conv: SymbolConv2d) -> None:
     """Constrains a layer to exponentials of skew matrices of the larger number of channels."""
     rows, columns = _channels(conv)
     size = max(rows, columns)
-    conv.constrain(SymbolExponential(rows, columns), (size, size))
+    (_, top), (_, left) = conv.geometry.taps(0), conv.geometry.taps(1)
+    conv.constrain(SymbolExponential(rows, columns, center=(top, left)), (size, size))
 
 
 def _channels(conv: SymbolConv2d) -> tuple[int, int]:

@@ -260,7 +260,8 @@ class SymbolConv2d(nn.Module):
 
         Those at the frequencies of `_fourier.half_plane(geometry.period(size))`.
         """
-        raw = self.raw_geometry.symbols(self.weight.double(), self.geometry.period(size))
+        kernel = self.constraint.prepare(self.weight.double())
+        raw = self.raw_geometry.symbols(kernel, self.geometry.period(size))
         single = self.weight.dtype != torch.float64
         return self.constraint(raw).to(torch.complex64 if single else torch.complex128)
 
@@ -273,7 +274,7 @@ class SymbolConv2d(nn.Module):
         if self.training:
             period = self.geometry.period(spatial_size(x))
             wide = torch.promote_types(self.weight.dtype, torch.float32)
-            taps = self.raw_geometry.of_taps(self.weight.to(wide))
+            taps = self.raw_geometry.of_taps(self.constraint.prepare(self.weight.to(wide)))
             waves = self.raw_geometry.waves(period).to(taps)
             out = self.geometry.convolve_parts(
                 x, lambda z: self.constraint.act_on_parts(taps, waves, z)

@@ -11,9 +11,12 @@ an estimate of ‖L‖, of degree 6 at norm 1 where Taylor's series takes 9, act
 of the images by its quadratic factors, whose matrices are formed from one L² where a batch has about as
 many images as the layer has channels; complex products are three real ones.  The paper takes 5
 convolutions in training and 12 in evaluation, which is 2.6e-3 off orthogonal at norm 1 and more where
-the norm has grown, and divides by a norm that is a moving buffer.  Here nothing rests on the norm.  In
-evaluation the exponential itself is taken, in float64, and exports have one product per frequency, not
-a convolution for each term.
+the norm has grown; it divides kernels by a norm that is a moving buffer, whatever they are.  Here
+kernels are left as they are until a bound of ‖L‖ comes near π, where they are scaled down to it, so
+that a step of training has a bounded cost and no angle turns round and round: the same smooth
+function of the kernel in training and in evaluation.  Nothing that is certified rests on the bound.
+In evaluation the exponential itself is taken, in float64, and exports have one product per frequency,
+not a convolution for each term.
 
 The paper pads with zeros in each of its convolutions, so that exp(L) of the cut operator is orthogonal
 as well.  That takes a convolution of the image for each term, and is not offered: under zero padding
@@ -37,6 +40,7 @@ from torch.autograd.function import once_differentiable
 
 from .symbol_map import SymbolMap
 
+_CAP = math.pi  # of the bound of norms: angles between −π and π make every orthogonal matrix
 _SAFETY = 1.25  # of the estimate of the norm
 _NEGLIGIBLE = 64.0  # units of rounding below which terms of the series are left out
 _STEPS = 8  # radii are rounded up to multiples of 1 / 8
@@ -52,11 +56,16 @@ class SymbolExponential(SymbolMap):
     Arguments:
         rows: The number of rows that are taken.
         columns: The number of columns.
+        center: The place of the tap at offset 0 in kernels, which are scaled so that norms are at
+            most π; by default they are not scaled.
     """
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, center: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns, self.center = rows, columns, center
+
+    def prepare(self, kernel: Tensor) -> Tensor:  # (N, N, k₁, k₂)
+        return kernel if self.center is None else kernel * _cap(kernel, self.center)
 
     def forward(self, symbols: Tensor) -> Tensor:  # (P, N, N) -> (P, O, I)
         whole = torch.linalg.matrix_exp(symbols - symbols.mH)
@@ -71,6 +80,30 @@ class SymbolExponential(SymbolMap):
         matrices = (part.view(-1, *taps.shape[1:]) for part in (real, imaginary))
         out = _Exponential.apply(*matrices, spectrum)
         return out[..., : self.rows]  # pyright: ignore[reportIndexIssue]
+
+
+def _cap(kernel: Tensor, center: tuple[int, int]) -> Tensor:
+    """A number c up to 1 such that the matrices L(ω) of cK − (cK)* have norms less than π.
+
+    L(ω) = Σ_t L_t e^{iω·t} is the product of the row M of its T taps and a column of T unitary
+    matrices, of norm √T: ‖L(ω)‖² ≤ T ‖MM*‖ ≤ (tr G⁸)^⅛ with G = T MM*.  With r for that bound of ‖L(ω)‖,
+    c = (1 + (r / π)¹⁶)^(−1/16) is 1 to a part in 10⁶ up to r = π / 2, and less than π / r.
+    """
+    pads, shared = [], 1
+    for size, before in zip(kernel.shape[2:], center, strict=True):
+        after = size - 1 - before
+        reach = max(before, after)
+        pads = [reach - before, reach - after, *pads]  # offset 0 in the middle
+        shared *= max(0, 2 * min(before, after) + 1)  # taps that have an opposite one
+    centered = F.pad(kernel, pads)
+    taps = (centered - centered.transpose(0, 1).flip(2, 3)).flatten(1)
+    count = 2 * kernel.shape[2:].numel() - shared
+    # Large kernels are scaled first, for the powers: by whatever number, the result is the same.
+    norm = torch.linalg.vector_norm(taps.detach(), dtype=torch.float64).to(taps)
+    scale = (norm * (count**0.5 / _CAP)).clamp_min(1.0)
+    taps = taps / scale * (count**0.5 / _CAP)
+    fourth = torch.linalg.matrix_power(taps @ taps.mT, 4)
+    return (scale**-16 + fourth.square().sum()) ** (-1 / 16) / scale
 
 
 class _Exponential(Function):

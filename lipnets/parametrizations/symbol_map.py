@@ -15,7 +15,13 @@ class SymbolMap(nn.Module):
     layer computes in evaluation, what it exports and what is certified; and may define `act` where
     the product with vectors needs fewer operations than the matrices, which is what it trains with.
     A map takes the conjugate of a matrix to the conjugate of its image: convolutions stay real.
+
+    What depends on the whole kernel, and not on one frequency, is done by `prepare`.
     """
+
+    def prepare(self, kernel: Tensor) -> Tensor:
+        """The kernel whose matrices are mapped, from the raw one of the same shape; here, itself."""
+        return kernel
 
     def forward(self, symbols: Tensor) -> Tensor:  # (P, O, I) -> (P, O, I), complex
         return symbols

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lipnets.layers import StoredConv2d, SymbolConv2d, frequency_gains
 
 ORTHOGONAL = ["bro_conv2d", "cayley_conv2d", "lot_conv2d", "soc_conv2d"]
 NAMES = [*ORTHOGONAL, "svcm_conv2d"]
+CAP = math.pi  # of norms of skew matrices
 CIRCULAR = {"padding": 1, "padding_mode": "circular"}
 
 
@@ -162,15 +164,71 @@ def test_lot_is_the_nearest_orthogonal_convolution() -> None:
     torch.testing.assert_close(layer.eval().symbols((4, 5)), left @ right, rtol=0, atol=1e-9)
 
 
-def test_soc_is_the_exponential_of_the_skew_convolution() -> None:
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 1e12])
+def test_soc_is_the_exponential_of_the_scaled_skew_convolution(scale) -> None:
     layer = layers.build("soc_conv2d", in_channels=2, out_channels=2, kernel_size=3, **CIRCULAR)
-    nn.init.normal_(layer.weight, std=0.3)
+    nn.init.normal_(layer.weight, std=scale)
     free = random(in_channels=2, out_channels=2, kernel_size=3, **CIRCULAR)
-    free.weight = layer.weight
+    skew = layer.weight.detach() - layer.weight.detach().transpose(0, 1).flip(2, 3)
+    values = torch.linalg.svdvals(skew.reshape(2, 18)) * math.sqrt(9) / CAP
+    shrink = torch.linalg.vector_norm(torch.cat([torch.ones(1), values]), ord=16)
+    free.weight = nn.Parameter(layer.weight.detach() / shrink)
     dense = matrix(free, (2, 4, 3))
+    assert torch.linalg.matrix_norm(dense - dense.mT, ord=2) <= CAP
     torch.testing.assert_close(
         matrix(layer.eval(), (2, 4, 3)), torch.linalg.matrix_exp(dense - dense.mT)
     )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "padding"),
+    [(1, 1, 0), (3, 1, 1), (3, 1, 0), (3, 1, 4), (4, 1, "same"), ((2, 3), 1, 0), (3, 2, 1), (4, 2, 1)],
+)  # fmt: skip
+def test_norms_of_skew_kernels_are_capped_whatever_the_taps(kernel_size, stride, padding) -> None:
+    layer = layers.build(
+        "soc_conv2d", in_channels=2, out_channels=3, kernel_size=kernel_size, stride=stride,
+        padding=padding,
+    )  # fmt: skip
+    initial = layer.weight.detach().clone()
+    raw = [initial, 1e6 * initial, 1e6 * torch.ones_like(initial), torch.zeros_like(initial)]
+    raw[2][:, 1:] *= -1  # the same sign at all taps: the bound is attained, or nearly
+    norms = []
+    for kernel in raw:
+        taps = layer.raw_geometry.of_taps(layer.constraint.prepare(kernel))
+        waves = layer.raw_geometry.waves((12, 12))
+        flat = [part @ taps.flatten(1) for part in waves]
+        symbols = torch.complex(*flat).unflatten(1, taps.shape[1:])
+        norms.append(torch.linalg.matrix_norm(symbols - symbols.mH, ord=2).amax())
+    torch.testing.assert_close(layer.constraint.prepare(initial), initial, rtol=1e-3, atol=0)
+    assert all(norm <= CAP for norm in norms)
+    assert norms[2] > 0.4 * CAP
+    assert norms[3] == 0
+
+
+def test_steps_of_soc_have_a_bounded_cost_and_gradients_whatever_the_weights() -> None:
+    layer = layers.build("soc_conv2d", in_channels=4, out_channels=4, kernel_size=3, **CIRCULAR)
+    x, weights = torch.randn(2, 4, 5, 6), torch.randn(2, 4, 5, 6)
+    counts, sizes = [], []
+    direction = torch.randn_like(layer.weight)
+    for scale in (1.0, 1e3, 1e6):
+        with torch.no_grad():
+            layer.weight.copy_(scale * direction)
+        layer.weight.grad = None
+        out = layer.train()(x)
+        node = next(n for n in _nodes(out.grad_fn) if type(n).__name__ == "_ExponentialBackward")
+        counts.append(len(node.factors))  # pyright: ignore[reportAttributeAccessIssue]
+        (out * weights).sum().backward()
+        assert layer.weight.grad is not None
+        sizes.append(scale * torch.linalg.vector_norm(layer.weight.grad))
+    assert len(set(counts)) == 1
+    # Angles are those of the direction alone: a relative step has the same effect at any scale.
+    torch.testing.assert_close(sizes[1], sizes[2], rtol=1e-6, atol=0)
+    assert sizes[1] > 0.1
+
+
+def _nodes(node: Any) -> list[Any]:
+    return [] if node is None else [node, *(n for up, _ in node.next_functions for n in _nodes(up))]
 
 
 @pytest.mark.parametrize("mode", ["zeros", "circular"])
