@@ -18,10 +18,11 @@ def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: If there are not one or two positive numbers.
     """
-    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"'img_size' should be a side or (height, width), got {img_size}.")
-    return size
+    sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+    whole = isinstance(sides, Sequence) and all(isinstance(n, int) and n >= 1 for n in sides)
+    if not whole or len(sides) != 2:
+        raise ValueError(f"'img_size' should be a side or (height, width), got {img_size!r}.")
+    return sides[0], sides[1]
 
 
 def stem(
@@ -34,7 +35,7 @@ def stem(
     """
     if mean is None and std is None:
         return []
-    if mean is None or std is None or not len(mean) == len(std) == in_chans:
+    if mean is None or std is None or _length(mean) != in_chans or _length(std) != in_chans:
         raise ValueError(
             f"'mean' and 'std' should both have {in_chans} numbers, one for each channel, "
             f"got {mean} and {std}."
@@ -58,3 +59,8 @@ def network(
     model = Network(OrderedDict(backbone=nn.Sequential(*backbone), head=last))
     model.num_features, model.num_classes, model.head_spec = features, num_classes, head
     return model
+
+
+def _length(values: Sequence[float]) -> int:
+    """How many numbers there are, none of them if it is one number and no sequence."""
+    return len(values) if hasattr(values, "__len__") else 0

@@ -9,6 +9,7 @@ from functools import partial, wraps
 from typing import Any, Literal, ParamSpec
 
 from ..registry import Registry
+from ._parts import image_size
 from .network import Network
 
 registry: Registry[Network] = Registry("model")
@@ -122,15 +123,16 @@ def _builder(fn: Callable[..., Network], name: str, variant: Variant) -> Callabl
     @wraps(fn)
     def create(*args: Any, **kwargs: Any) -> Network:
         given = signature.bind(*args, **kwargs)
-        model = build(*given.args, **given.kwargs)
         given.apply_defaults()
-        sides = given.arguments["img_size"]
-        height, width = (sides, sides) if isinstance(sides, int) else sides
-        model.describe(
-            name,
-            arguments=signature.bind(*args, **kwargs).arguments,
-            input_size=(given.arguments["in_chans"], height, width),
-        )
+        channels, classes = (given.arguments[key] for key in ("in_chans", "num_classes"))
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"'in_chans' should be a number of channels, got {channels!r}.")
+        if not isinstance(classes, int) or classes < 0:
+            raise ValueError(f"'num_classes' should be an integer from 0, got {classes!r}.")
+        size = image_size(given.arguments["img_size"])
+        given = signature.bind(*args, **kwargs)
+        model = build(*given.args, **given.kwargs)
+        model.describe(name, arguments=given.arguments, input_size=(channels, *size))
         return model
 
     create.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]

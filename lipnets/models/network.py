@@ -111,7 +111,15 @@ class Network(nn.Sequential):
 
         Each has the number of channels `num_chs`, the `reduction` of the height of images, and the
         name of the `module` that gives it.
+
+        Raises:
+            ValueError: If the model was not created by name: the size of its images is unknown.
         """
+        if not all(self.input_size):
+            raise ValueError(
+                "The sizes of feature maps follow from 'input_size', (C, H, W), which models made "
+                "by hand or by from_timm lack: set it."
+            )
         shapes: list[tuple[str, torch.Size]] = []
         x = torch.empty(1, *self.input_size, device="meta")
         backbone = _on_meta(self.backbone)

@@ -399,7 +399,7 @@ WIDE = torch.zeros(3)  # where there should be one number, which would repeat im
         (computed, (3,), "overrides weight"),
         (lambda: patched("forward"), (3, 2, 2), "patched forward"),
         (lambda: patched("_conv_forward"), (3, 2, 2), "overrides _conv_forward"),
-        (lambda: torch.compile(nn.Linear(3, 3).eval()), (3,), "torch.compile"),
+        (lambda: torch.compile(nn.Linear(3, 3).eval(), backend="eager"), (3,), "torch.compile"),
         (lambda: nn.Sequential(nn.Softmax(dim=1)).eval(), (3,), "No rule bounds Softmax"),
         (lambda: nn.Sequential(nn.ReLU().eval(), nn.Dropout()).eval().train(), (3,), "training"),
         (lambda: nn.Flatten(0).eval(), (3,), "mixes the examples"),

@@ -44,16 +44,25 @@ def test_unknown_names_and_arguments_suggest_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
 def test_statistics_come_in_pairs_of_as_many_numbers_as_channels(name) -> None:
-    for mean, std in [((0.5, 0.5), None), (None, (0.2, 0.2)), ((0.5,), (0.2,))]:
+    for mean, std in [((0.5, 0.5), None), (None, (0.2, 0.2)), ((0.5,), (0.2,)), (0.5, 0.2)]:
         with pytest.raises(ValueError, match="both have 2 numbers"):
             lipnets.create_model(name, **DATA, mean=mean, std=std)
 
 
 @pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
 def test_image_sizes_are_one_or_two_positive_numbers(name) -> None:
-    for img_size in [0, (3,), (3, 0), (1, 2, 3)]:
+    for img_size in [0, (3,), (3, 0), (1, 2, 3), 8.0, "8", (8.0, 8)]:
         with pytest.raises(ValueError, match="img_size"):
             lipnets.create_model(name, img_size=img_size)
+
+
+@pytest.mark.parametrize("key", ["in_chans", "num_classes"])
+def test_numbers_of_channels_and_classes_are_whole(key) -> None:
+    for value in [-1, 2.5, "3", None]:
+        with pytest.raises(ValueError, match=f"'{key}'"):
+            lipnets.create_model("lipmlp_s", **{key: value})
+    with pytest.raises(ValueError, match="'in_chans'"):
+        lipnets.create_model("lipmlp_s", in_chans=0)
 
 
 @pytest.mark.parametrize("name", ["lipmlp_s", "lipconvnet_xs"])
