@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ._registry import registry
 from .network import Network
@@ -42,7 +42,12 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
         if kwargs.get("features_only"):
             features["out_indices"] = tuple(range(_stages(name, kwargs)))
         model = build_model_with_cfg(
-            build, create.__name__, pretrained, feature_cfg=features, **kwargs
+            build,
+            create.__name__,
+            pretrained,
+            feature_cfg=features,
+            pretrained_filter_fn=_fitting,
+            **kwargs,
         )
         if isinstance(model, Network):  # images are those that were asked for
             size = model.input_size
@@ -53,6 +58,18 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
     create.__name__ = create.__qualname__ = f"lipnets_{name}"
     create.__doc__ = registry[name].__doc__
     return create
+
+
+def _fitting(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights without the head, if that is for another number of classes.
+
+    Timm leaves it out as well, but looks for `head.weight`, which a constrained layer computes.
+    """
+    own = model.state_dict()
+    heads = {name: weights[name] for name in weights if name.startswith("head.")}
+    if all(name in own and own[name].shape == heads[name].shape for name in heads):
+        return weights
+    return {name: tensor for name, tensor in weights.items() if name not in heads}
 
 
 def _stages(name: str, given: dict[str, Any]) -> int:

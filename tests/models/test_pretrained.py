@@ -99,6 +99,10 @@ certificate = lipnets.certify(model, (1, 8, 8))
 model.save_pretrained(r"{path}")
 again = timm.create_model(r"local-dir:{path}", pretrained=True).eval()
 assert certificate.matches(again)
+for head in (3, 0):
+    tuned = timm.create_model(r"local-dir:{path}", pretrained=True, num_classes=head).eval()
+    assert tuned.num_classes == head
+    assert all(torch.equal(*pair) for pair in zip(tuned.backbone.parameters(), model.backbone.parameters()))
 maps = timm.create_model(
     "lipnets_lipconvnet_xs", features_only=True, in_chans=1, img_size=8, width=4, depths=(2, 2)
 ).eval()
