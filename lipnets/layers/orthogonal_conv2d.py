@@ -113,7 +113,7 @@ def bro_conv2d(conv: SymbolConv2d) -> None:
     ),
 )
 def soc_conv2d(conv: SymbolConv2d) -> None:
-    """Builds an orthogonal convolution, the exponential of a skew one of norm π at the most.
+    """Builds an orthogonal convolution, the exponential of a skew one of norm 2π at the most.
 
     Orthogonal under circular padding, 1-Lipschitz under zero padding.  One group, dilation 1.
     """

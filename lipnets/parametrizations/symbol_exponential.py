@@ -12,8 +12,8 @@ of the images by its quadratic factors, whose matrices are formed from one L² w
 many images as the layer has channels; complex products are three real ones.  The paper takes 5
 convolutions in training and 12 in evaluation, which is 2.6e-3 off orthogonal at norm 1 and more where
 the norm has grown; it divides kernels by a norm that is a moving buffer, whatever they are.  Here
-kernels are left as they are until a bound of ‖L‖ comes near π, where they are scaled down to it, so
-that a step of training has a bounded cost and no angle turns round and round: the same smooth
+kernels are left as they are until a bound of ‖L‖, loose for kernels without structure, comes near 2π,
+where they are scaled down to it, so that a step of training has a bounded cost: the same smooth
 function of the kernel in training and in evaluation.  Nothing that is certified rests on the bound.
 In evaluation the exponential itself is taken, in float64, and exports have one product per frequency,
 not a convolution for each term.
@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 
 from .symbol_map import SymbolMap
 
-_CAP = math.pi  # of the bound of norms: angles between −π and π make every orthogonal matrix
+_CAP = 2 * math.pi  # of the bound of norms, which may be twice the norm: π is enough for all angles
 _SAFETY = 1.25  # of the estimate of the norm
 _NEGLIGIBLE = 64.0  # units of rounding below which terms of the series are left out
 _STEPS = 8  # radii are rounded up to multiples of 1 / 8
@@ -57,7 +57,7 @@ class SymbolExponential(SymbolMap):
         rows: The number of rows that are taken.
         columns: The number of columns.
         center: The place of the tap at offset 0 in kernels, which are scaled so that norms are at
-            most π; by default they are not scaled.
+            most 2π; by default they are not scaled.
     """
 
     def __init__(self, rows: int, columns: int, center: tuple[int, int] | None = None) -> None:
@@ -83,11 +83,11 @@ class SymbolExponential(SymbolMap):
 
 
 def _cap(kernel: Tensor, center: tuple[int, int]) -> Tensor:
-    """A number c up to 1 such that the matrices L(ω) of cK − (cK)* have norms less than π.
+    """A number c up to 1 such that the matrices L(ω) of cK − (cK)* have norms less than 2π.
 
     L(ω) = Σ_t L_t e^{iω·t} is the product of the row M of its T taps and a column of T unitary
     matrices, of norm √T: ‖L(ω)‖² ≤ T ‖MM*‖ ≤ (tr G⁸)^⅛ with G = T MM*.  With r for that bound of ‖L(ω)‖,
-    c = (1 + (r / π)¹⁶)^(−1/16) is 1 to a part in 10⁶ up to r = π / 2, and less than π / r.
+    c = (1 + (r / 2π)¹⁶)^(−1/16) is 1 to a part in 10⁶ up to r = π, and less than 2π / r.
     """
     pads, shared = [], 1
     for size, before in zip(kernel.shape[2:], center, strict=True):

@@ -14,7 +14,7 @@ from lipnets.layers import StoredConv2d, SymbolConv2d, frequency_gains
 
 ORTHOGONAL = ["bro_conv2d", "cayley_conv2d", "lot_conv2d", "soc_conv2d"]
 NAMES = [*ORTHOGONAL, "svcm_conv2d"]
-CAP = math.pi  # of norms of skew matrices
+CAP = 2 * math.pi  # of norms of skew matrices
 CIRCULAR = {"padding": 1, "padding_mode": "circular"}
 
 
