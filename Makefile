@@ -32,7 +32,7 @@ demo: $(BIN)/.installed
 	$(BIN)/python evaluate.py $(RUN)
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check
