@@ -38,12 +38,13 @@ def layer(spec: Spec, kind: Kind | None = None, **arguments: Any) -> nn.Module:
             left out for layers that do not take them.
 
     Raises:
-        ValueError: If the name is missing, no layer has it, or the layer does not fit.
+        ValueError: If the name is missing, no layer has it, or the layer does not fit or needs more.
         TypeError: If the layer takes no such argument.
     """
-    given = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if "name" not in given:
+    given = {"name": spec} if isinstance(spec, str) else spec
+    if not isinstance(given, Mapping) or "name" not in given:
         raise ValueError(f"A layer should be a name or a mapping with a 'name', got {spec}.")
+    given = dict(given)
     name = given.pop("name")
     if kind is not None and not _fits(name, kind):
         raise ValueError(
@@ -64,7 +65,17 @@ def layer(spec: Spec, kind: Kind | None = None, **arguments: Any) -> nn.Module:
             f"'{name}' takes no '{missing[0]}', by which this place in the model says what it needs: "
             "choose another layer."
         )
-    return registry.build(name, **{**arguments, **given})
+    arguments |= given
+    if kind == "conv" and "stride" in taken:
+        arguments.setdefault("stride", 1)  # which antialiased_conv2d does not have by itself
+    for key, parameter in taken.items():
+        variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not variadic and key not in arguments:
+            raise ValueError(
+                f"'{name}' needs '{key}', which this place in the model does not set: give it, as "
+                f"{{name: {name}, {key}: ...}}, or choose another layer."
+            )
+    return registry.build(name, **arguments)
 
 
 def build_head(spec: Spec, *, features: int, num_classes: int) -> nn.Module:

@@ -81,6 +81,18 @@ def test_what_a_layer_does_not_take_is_left_out_unless_it_matters() -> None:
         layer("eco_conv2d", "conv", **{**known, "stride": 2})
     with pytest.raises(ValueError, match="takes no 'output_size'"):
         layer("max_pool2d", "pool", output_size=1)
+    del known["stride"]  # 1 where nothing is said, whatever the layer does by itself
+    assert layer("antialiased_conv2d", "conv", **known)(torch.rand(1, 3, 8, 8)).shape == (
+        1,
+        4,
+        8,
+        8,
+    )
+    with pytest.raises(ValueError, match="needs 'size'"):
+        layer("fourier_conv2d", "conv", **known)
+    for spec in (None, 5, ["relu"], {"nam": "relu"}):
+        with pytest.raises(ValueError, match="a name or a mapping"):
+            layer(spec, "act")
 
 
 def test_feature_info_names_the_last_map_of_each_size() -> None:
