@@ -24,7 +24,7 @@ from lipnets.bounds import NotCertifiedError
 from lipnets.certify import certify
 from lipnets.config import Config, ConfigError, json_schema, load_config
 from lipnets.data import Dataset
-from lipnets.experiment import ExperimentError, build_model, load_data
+from lipnets.experiment import ExperimentError, build_model, build_optimizer, load_data
 from lipnets.linalg import UnsoundArithmeticError
 from lipnets.linalg import show as rounded_up
 from lipnets.metrics import RADII, accuracy, certified_accuracy
@@ -146,6 +146,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
     untrained = Step(0, 0.0, model, tuple(dataset.train.images.shape[1:]))
     with console.status("Certifying the untrained network, so that no training is in vain"):
         bound = certify_first(untrained)
+    build_optimizer(model, config)  # what it refuses is told before a directory is made
     parameters = sum(each.numel() for each in model.parameters())
     console.print(
         f"{config.model.name}, {parameters:,} parameters, Lipschitz bound {rounded_up(bound, 6)} before "

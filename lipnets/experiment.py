@@ -1,6 +1,6 @@
 """From a config to a trained network in its run directory."""
 
-__all__ = ["ExperimentError", "build_model", "load_data", "train"]
+__all__ = ["ExperimentError", "build_model", "build_optimizer", "load_data", "train"]
 
 import math
 from collections.abc import Iterator
@@ -58,6 +58,19 @@ def build_model(config: Config, device: torch.device | str = "cpu") -> nn.Module
         raise ExperimentError(f"the model '{spec.name}' cannot be built: {error}") from error
 
 
+def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
+    """The optimizer of a config, for a model.
+
+    Raises:
+        ExperimentError: If it does not fit the model, or its arguments are wrong.
+    """
+    spec = config.optimizer
+    try:
+        return optim.create_optimizer(model, spec.name, **spec.arguments)
+    except ValueError as error:
+        raise ExperimentError(f"the optimizer '{spec.name}' cannot be built: {error}") from error
+
+
 def train(
     run: Run, config: Config, dataset: Dataset, untrained: Step
 ) -> Iterator[tuple[Step, list[Record]]]:
@@ -96,7 +109,7 @@ def train(
         start = round(steps * ema.start)
         average = moving_average(model, ema.decay, start=start, warmup=ema.warmup)
     kept = model if average is None else average.module
-    optimizer = _build_optimizer(model, config)
+    optimizer = build_optimizer(model, config)
     scheduler = optim.create_scheduler(
         optimizer,
         total,
@@ -172,11 +185,3 @@ def _compiling(config: Config) -> Iterator[None]:
         raise ExperimentError(
             f"the model cannot be compiled here, with compute.compile or --compile: {first}"
         ) from error
-
-
-def _build_optimizer(model: nn.Module, config: Config) -> Optimizer:
-    spec = config.optimizer
-    try:
-        return optim.create_optimizer(model, spec.name, **spec.arguments)
-    except ValueError as error:
-        raise ExperimentError(f"the optimizer '{spec.name}' cannot be built: {error}") from error

@@ -264,6 +264,7 @@ def test_a_run_directory_that_exists_is_left_alone(
         (["--device", "cudda"], ["no device 'cudda'"]),
         (["model.num_classes=7"], ["model.num_classes"]),
         (["data.limit=0"], ["data.limit"]),
+        (["model.linear=manifold_linear"], ["the optimizer 'adam' cannot be built"]),
         (["model.act=relu", "model.widths=[33, -1]"], ["the model 'lipmlp_s' cannot be built"]),
     ],
 )
