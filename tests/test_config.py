@@ -220,7 +220,7 @@ def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path: Path) -> None:
         ({"compute": {"compile": "maybe"}}, "compute.compile: should be a valid boolean"),
         ({"ema": {"decay": 1}}, "ema.decay: should be less than 1"),
         ({"loss": {"name": ["a"]}}, "loss.name: unknown name"),
-        ({"data": {"name": "digits", "augment": "shift"}}, "data.augment: should be"),
+        ({"data": {"name": "digits", "augment": "shift"}}, "data.augment: should be a list"),
         ({"data": {"name": "npz"}}, "data.path: is missing"),
         ({"data": {"name": "digits", "download": True}}, "data.download: unknown key"),
     ],

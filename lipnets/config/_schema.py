@@ -133,6 +133,8 @@ def _sentence(detail: ErrorDetails, sections: list[type[BaseModel]]) -> tuple[st
             return ".name", f"unknown name '{name}'{closest(name, known)}"
         case "model_attributes_type" | "model_type":
             return "", f"should hold keys and values{got}"
+        case "tuple_type":
+            return "", f"should be a list{got}"
         case "value_error":
             return "", detail["msg"].removeprefix("Value error, ")
         case _:

@@ -65,7 +65,7 @@ def trades(
 
         ℓ(z, y) = −t log pᵧ + λ t KL(p ‖ p̃),    KL(p ‖ p̃) = −log(1 − p̃_⊥),
 
-    as p̃ = (1 − p̃_⊥) p on the K classes.
+    as p̃ = (1 − p̃_⊥) p on the K classes; with λ = 1 this is `gloro`, for −log p̃ᵧ is the sum of both.
 
     Arguments:
         radius: The radius r to train for, ℓ2 in [0, 1] pixels.

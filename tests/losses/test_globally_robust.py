@@ -43,6 +43,10 @@ def test_trades_adds_the_divergence_of_distributions_with_and_without_the_bottom
     assert value("trades", weight=1.7) == pytest.approx(total / 2, rel=1e-12)
 
 
+def test_trades_of_weight_1_is_gloro() -> None:
+    assert value("trades", weight=1.0) == pytest.approx(value("gloro"), rel=1e-12)
+
+
 def test_emma_asks_of_each_class_for_the_margin_that_is_there_within_limits() -> None:
     total = 0.0
     for row, y in zip(LOGITS, LABELS, strict=True):
