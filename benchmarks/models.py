@@ -12,7 +12,6 @@ the same name replaced.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from fnmatch import fnmatchcase
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recipes import commit
 from torch.nn import functional as F
 
 import lipnets
@@ -119,11 +119,6 @@ def keep(result: dict[str, Any]) -> None:
     others = [each for each in results if each["model"] != result["model"]]
     results = sorted([*others, result], key=lambda each: each["model"])
     write_atomic(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
-
-
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

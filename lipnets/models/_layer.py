@@ -11,10 +11,13 @@ from torch import nn
 from ..layers import card, registry
 
 Spec = str | Mapping[str, Any]  # the name of a layer, alone or with arguments of it
-Kind = Literal["conv", "linear", "act", "pool", "norm", "head"]
+Kind = Literal["conv", "linear", "act", "pool", "norm", "attention", "head"]
 
 # What a model says of a place and not every layer needs to know.
-_OPTIONAL = ("padding", "padding_mode", "channels", "kernel_size", "size", "groups", "stride")
+_OPTIONAL = (
+    *("padding", "padding_mode", "channels", "kernel_size", "size", "groups", "stride"),
+    *("num_heads", "num_tokens"),
+)
 # Of these, values that change the function, which a layer must not miss.
 _HARMLESS = {"groups": (1,), "stride": (1, (1, 1))}
 _WHAT = {
@@ -23,6 +26,7 @@ _WHAT = {
     "act": "an activation",
     "pool": "a pooling",
     "norm": "a normalization",
+    "attention": "attention",
     "head": "a dense layer",
 }
 
@@ -34,8 +38,8 @@ def layer(spec: Spec, kind: Kind | None = None, **arguments: Any) -> nn.Module:
         spec: The name, or a mapping of `"name"` to it and of arguments to their values.
         kind: What fits in this place of the model, if not everything.
         **arguments: Arguments that the model sets.  Those of `spec` come first; `padding`,
-            `padding_mode`, `channels`, `size`, `kernel_size`, and a `stride` or `groups` of 1, are
-            left out for layers that do not take them.
+            `padding_mode`, `channels`, `size`, `kernel_size`, `num_heads`, `num_tokens`, and a
+            `stride` or `groups` of 1, are left out for layers that do not take them.
 
     Raises:
         ValueError: If the name is missing, no layer has it, or the layer does not fit or needs more.
@@ -102,6 +106,8 @@ def _fits(name: str, kind: Kind) -> bool:
         return known.kind == "normalization"
     if kind == "act":
         return known.kind == "activation"
+    if kind == "attention":
+        return known.kind == "attention"
     images = known.kind == "frequency filter" and "in_channels" not in taken  # such as blur_pool2d
     return known.kind == "pooling and mixing" or images
 

@@ -1,6 +1,6 @@
-"""Zeros around images whose sides do not divide as often as a model divides them."""
+"""Zeros around images whose sides do not divide as a model divides them, and channels of zeros."""
 
-__all__ = ["pad_to_multiple"]
+__all__ = ["pad_to_multiple", "with_channels"]
 
 from torch import nn
 
@@ -23,3 +23,8 @@ def pad_to_multiple(
         return [], size
     pad = nn.ZeroPad2d((right // 2, -(-right // 2), down // 2, -(-down // 2)))
     return [pad], (height + down, width + right)
+
+
+def with_channels(channels: int, wanted: int) -> nn.Module:
+    """Appends channels of zeros to images, or drops the last ones: to `nn.ZeroPad3d`, depths."""
+    return nn.ZeroPad3d((0, 0, 0, 0, 0, wanted - channels))

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..bounds import output_shape
 from ._activated import activated
-from ._padding import pad_to_multiple
+from ._padding import pad_to_multiple, with_channels
 from ._parts import Spec, image_size, layer, network, stem
 from .network import Network
 
@@ -45,7 +45,7 @@ def potential_network(
     pads, size = pad_to_multiple(image_size(img_size), patch)
     backbone = [*stem(in_chans, mean, std), *pads]
     if width > in_chans:
-        backbone.append(nn.ZeroPad3d((0, 0, 0, 0, 0, width - in_chans)))  # channels, to it depths
+        backbone.append(with_channels(in_chans, width))
     for _ in range(depth):
         backbone += activated(
             *(conv, "conv", act),

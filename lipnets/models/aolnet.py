@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ._activated import activated
-from ._padding import pad_to_multiple
+from ._padding import pad_to_multiple, with_channels
 from ._parts import Spec, image_size, layer, network, stem
 from ._registry import Published, Variant, family
 from .network import Network
@@ -121,8 +121,7 @@ def aolnet(
     backbone.append(
         layer(conv, "conv", in_channels=inputs, out_channels=width, kernel_size=1, padding="same")
     )
-    # Of the channels, which to this layer are depths, the last ones are dropped.
-    backbone += [nn.ZeroPad3d((0, 0, 0, 0, 0, channels - width)), nn.Flatten()]
+    backbone += [with_channels(width, channels), nn.Flatten()]
     features = channels * (height // patch) * (length // patch)
     sizes = {"in_features": features, "out_features": features}
     for _ in range(linear_depth - 1):

@@ -15,15 +15,12 @@ by deviations; no class token: all tokens together are the features, or an avera
 
 __all__ = ["lipvit"]
 
-import inspect
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import nn
 
-from ..layers import ConvexResidual, LayerCentering, Permute, registry
-from ..layers import card as layer_card
+from ..layers import ConvexResidual, LayerCentering, Permute
 from ._padding import pad_to_multiple
 from ._parts import Spec, image_size, layer, network, stem
 from ._registry import Variant, family
@@ -101,7 +98,7 @@ def lipvit(
     backbone.append(LayerCentering((tokens, embed_dim)))  # its bias tells positions apart
     for _ in range(depth):
         sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "num_tokens": tokens}
-        backbone.append(block(_attention(attention, **sizes)))
+        backbone.append(block(layer(attention, "attention", **sizes)))
         # Activations group channels along the first axis of an example.
         middle = [Permute(0, 2, 1), layer(act, "act", channels=inner), Permute(0, 2, 1)]
         backbone.append(block(dense(embed_dim, inner), *middle, dense(inner, embed_dim)))
@@ -115,15 +112,3 @@ def lipvit(
     for inputs, outputs in pairwise(sizes):
         backbone += [dense(inputs, outputs), layer(act, "act", channels=outputs)]
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)
-
-
-def _attention(spec: Spec, **sizes: Any) -> nn.Module:
-    """Builds a layer that mixes tokens, with those of the sizes that it takes."""
-    name = spec if isinstance(spec, str) else spec.get("name", "")
-    if name in registry and (kind := layer_card(name).kind) != "attention":
-        raise ValueError(
-            f"'{name}' is of the kind '{kind}', and attention is needed here, such as "
-            "'l2_attention' or 'token_mixer'."
-        )
-    taken = inspect.signature(registry[name]).parameters if name in registry else sizes
-    return layer(spec, **{key: size for key, size in sizes.items() if key in taken})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ._registry import registry
-from .network import Network
+from .network import Network, data_config
 
 default_cfgs: dict[
     str, Any
@@ -25,9 +25,7 @@ def mirror() -> None:
     from timm.models import generate_default_cfgs, is_model, register_model
 
     names = [name for name in registry.names() if not is_model(f"lipnets_{name}")]
-    size = (3, 32, 32)
-    known = {"input_size": size, "fixed_input_size": True, "num_classes": 10, "classifier": "head"}
-    known |= {"mean": (0.0,) * 3, "std": (1.0,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
+    known = {"num_classes": 10, **data_config((3, 32, 32))}
     default_cfgs.update(generate_default_cfgs({f"lipnets_{name}": dict(known) for name in names}))
     for name in names:
         register_model(_entrypoint(name))
@@ -50,8 +48,7 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
             **kwargs,
         )
         if isinstance(model, Network):  # images are those that were asked for
-            size = model.input_size
-            facts = {"input_size": size, "mean": (0.0,) * size[0], "std": (1.0,) * size[0]}
+            facts = data_config(model.input_size)
             model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, **facts}
         return model
 

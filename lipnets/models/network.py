@@ -1,6 +1,6 @@
 """The class of all models: a backbone and a head, with what timm's tools ask of a model."""
 
-__all__ = ["Network"]
+__all__ = ["Network", "data_config"]
 
 import copy
 import os
@@ -47,14 +47,7 @@ class Network(nn.Sequential):
         self.pretrained_cfg: dict[str, Any] = {
             "architecture": f"lipnets_{name}",
             "num_classes": self.num_classes,
-            "input_size": input_size,
-            "fixed_input_size": True,
-            "crop_pct": 1.0,
-            "interpolation": "bilinear",
-            # Images are standardized inside the model, where it counts in the certificate.
-            "mean": (0.0,) * input_size[0],
-            "std": (1.0,) * input_size[0],
-            "classifier": "head",
+            **data_config(input_size),
         }
         self.default_cfg = self.pretrained_cfg
 
@@ -152,3 +145,19 @@ def _on_meta(module: nn.Module) -> nn.Module:
         for tensor in [*module.parameters(), *module.buffers()]
     }
     return copy.deepcopy(module, memo).eval()
+
+
+def data_config(input_size: tuple[int, int, int]) -> dict[str, Any]:
+    """What timm wants to know of the images (C, H, W) that a model takes, and of its head.
+
+    Images are standardized inside the model, where it counts in the certificate.
+    """
+    return {
+        "input_size": input_size,
+        "fixed_input_size": True,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.0,) * input_size[0],
+        "std": (1.0,) * input_size[0],
+        "classifier": "head",
+    }

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ._folding import foldings
-from ._padding import pad_to_multiple
+from ._padding import pad_to_multiple, with_channels
 from ._parts import Spec, image_size, layer, network, stem
 from ._registry import Published, Variant, family
 from .network import Network
@@ -102,7 +102,7 @@ def onelip_convnet(
     folds = foldings(size, blocks)
     pads, (rows, columns) = pad_to_multiple(size, 2**folds)
     backbone = [*stem(in_chans, mean, std), *pads]
-    backbone += [_with_channels(in_chans, width)] if in_chans < width else []
+    backbone += [with_channels(in_chans, width)] if in_chans < width else []
     kernels = [[kernel_size] * depth] * (folds - 1) + [[1] * depth] * min(folds, 1)
     for block, sides in enumerate([[1], *kernels]):
         for side in sides:
@@ -117,13 +117,8 @@ def onelip_convnet(
             )
             backbone += [module, layer(act, "act", channels=width)]
         if block:
-            backbone += [_with_channels(width, width // 2), nn.PixelUnshuffle(2)]
+            backbone += [with_channels(width, width // 2), nn.PixelUnshuffle(2)]
             width, rows, columns = 2 * width, rows // 2, columns // 2
     backbone += [layer(pool, "pool", output_size=1), nn.Flatten()]
     backbone.append(layer(linear, "linear", in_features=width, out_features=width))
     return network(backbone, features=width, num_classes=num_classes, head=head)
-
-
-def _with_channels(channels: int, wanted: int) -> nn.Module:
-    """Appends channels of zeros, or drops the last ones, which to `nn.ZeroPad3d` are depths."""
-    return nn.ZeroPad3d((0, 0, 0, 0, 0, wanted - channels))
