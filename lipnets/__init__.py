@@ -24,6 +24,7 @@ _HOME = {  # public name: the module that defines it
     "from_pretrained": "models",
     "lipschitz": "rules",  # which has the rules of torch.nn
     "list_models": "models",
+    "rounding_rule": "rounding",
     "rule": "bounds",
 }
 _MODULES = (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .certify import Certificate, certified_radii, certify
     from .export import export
     from .models import create_model, from_pretrained, list_models
+    from .rounding import rounding_rule
 
 
 class _Package(ModuleType):

@@ -21,6 +21,7 @@ __all__ = [
     "refuse_inplace",
     "refuse_unknown",
     "rule",
+    "rule_of",
     "without_autocast",
 ]
 
@@ -117,9 +118,21 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
         NotCertifiedError: If no rule covers the module; if it is in training mode, hooked or
             patched; if a weight is not finite; or if its configuration has no proved constant.
     """
-    # A rule describes a forward, not a class: a subclass that overrides forward loses it.
-    cls = type(module)
-    owner = forward_owner(cls)
+    bound = rule_of(module)
+    with without_autocast(module):
+        return bound(module, shape)
+
+
+def rule_of(module: nn.Module) -> Rule:
+    """The rule that bounds the forward of a module.
+
+    A rule describes a forward, not a class: a subclass that overrides forward loses it.
+
+    Raises:
+        NotCertifiedError: If there is none, or if the module is in training mode, hooked or patched,
+            or has weights that are not finite.
+    """
+    owner = forward_owner(type(module))
     if owner not in _RULES:
         if hasattr(module, "_orig_mod"):
             raise NotCertifiedError(
@@ -132,8 +145,7 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
         )
     forward, bound = _RULES[owner]
     refuse_unknown(module, owner, forward)
-    with without_autocast(module):
-        return bound(module, shape)
+    return bound
 
 
 def forward_owner(cls: type[nn.Module]) -> type[nn.Module]:

@@ -6,9 +6,20 @@ distance min_j (f_y(x) − f_j(x)) / L_yj of x, no other class overtakes y.
 If the classifier is f = Wh + b with an L-Lipschitz backbone h, then L_yj = L ‖w_y − w_j‖, which is
 at most √2 L ‖W‖ and usually much less; for any other L-Lipschitz classifier, L_yj = √2 L.
 
-What is certified is the exported network in float64: its weights are those in use, to the bit.
-Bounds include every rounding of the proofs.  Radii take the logits for exact: what the forward
-pass rounds, about 1e-10 in float64, belongs to `rounding.py` and is not subtracted yet.
+What is certified is a program: the exported network, whose weights are those in use, to the bit,
+in the operations of `program`, in one arithmetic.  Bounds include every rounding of the proofs, and
+radii every rounding of the program (`rounding`):
+
+**Theorem.**  Let F be the program, ε_yj ≥ |(F_y − F_j) − (f_y − f_j)| for the logits that were computed at
+x, and ε′_yj the same for whatever the deployed program computes within r of x.  Its prediction is y
+at all inputs within r of x if
+
+    r ≤ min_j (F_y(x) − F_j(x) − ε_yj − ε′_yj) / L_yj.
+
+*Proof.*  At x′ within r, F_y − F_j ≥ f_y − f_j − ε′ ≥ f_y(x) − f_j(x) − L r − ε′ ≥ F_y(x) − F_j(x) − ε − ε′ − L r ≥ 0,
+where a tie is left to r itself: radii are rounded down.  ∎
+
+Inputs are real: that the program reads them in its own format is one of its errors.
 """
 
 __all__ = ["Certificate", "certified_radii", "certify"]
@@ -38,6 +49,9 @@ from .bounds import (
 )
 from .export import export
 from .linalg import U, mul_up, row_distances
+from .program import lower
+from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
+from .rounding_rules import row_errors
 from .rules import lipschitz
 
 _FORMAT = "lipnets certificate 1"
@@ -63,6 +77,7 @@ class Certificate:
     weights: dict[str, str]
     program: nn.Module | None = field(default=None, repr=False)
     arithmetic: str = "float64"
+    _facts: Analysis = field(default_factory=Analysis, repr=False)
 
     @property
     def lipschitz(self) -> float:
@@ -100,13 +115,23 @@ class Certificate:
             ]
         return torch.cat(parts).cpu()
 
-    def radii(self, images: Tensor, labels: Tensor, batch_size: int = 256) -> Tensor:
-        """Radii around images in which the prediction stays the label.
+    def radii(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int = 256,
+        arithmetic: str | Arithmetic = FLOAT64,
+    ) -> Tensor:
+        """Radii around images in which the prediction of a program stays the label.
+
+        Logits are computed in float64 in any case.  In another arithmetic than that, activations
+        are measured at each image, which costs as much again and makes errors smaller.
 
         Arguments:
             images: The images, with shape (B, *shape), in [0, 1] and floating point.
             labels: The classes, with shape (B,).
             batch_size: The number of images at a time.
+            arithmetic: That of the program that is deployed, one of `rounding.ARITHMETICS`.
 
         Returns:
             The radii, ℓ2 in the units of `images`, with shape (B,): negative where the prediction
@@ -114,17 +139,31 @@ class Certificate:
 
         Raises:
             ValueError: If images or labels are not as described.
+            NotCertifiedError: If no rule bounds the rounding of an operation.
         """
-        return self.radii_of(self.logits(images, batch_size), labels)
+        _check_labels(labels, len(images), self.num_classes)
+        parts = []
+        for batch, own in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            logits = self.logits(batch, batch_size)
+            parts.append(self.radii_of(logits, own, arithmetic=arithmetic, images=batch))
+        return torch.cat(parts) if parts else self.logits(images)[:, 0]
 
-    def radii_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+    @torch.no_grad()
+    def radii_of(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        arithmetic: str | Arithmetic = FLOAT64,
+        images: Tensor | None = None,
+    ) -> Tensor:
         """Radii around images of which the logits are known: see `radii`.
 
-        Every quotient is rounded three times, hence reduced by 4u of itself.
-
         Arguments:
-            logits: The logits, in any floating-point format, with shape (B, K).
+            logits: The logits that the certified program computed, in float64, with shape (B, K).
             labels: The classes, with shape (B,).
+            arithmetic: That of the program that is deployed.
+            images: The images, with shape (B, *shape); without them, they are taken to be in [0, 1].
         """
         logits, labels = logits.detach().cpu().double(), labels.cpu()
         _check_labels(labels, len(logits), self.num_classes)
@@ -132,9 +171,30 @@ class Certificate:
             raise ValueError(
                 f"Logits should have shape (B, {self.num_classes}), got {tuple(logits.shape)}."
             )
+        if self.vacuous:
+            inside = torch.full((len(logits),), math.inf, dtype=torch.float64)
+            return inside.where(logits[:, 0].isfinite(), 0.0)
         finite = logits.isfinite().all(dim=1)
         logits = logits.where(finite[:, None], torch.zeros_like(logits))
         margins = logits.gather(1, labels[:, None]) - logits  # (B, K)
+        exact = self._nearest(margins, labels)  # were nothing rounded
+        # The distance of two images in [0, 1] is `diagonal` at the most.
+        diagonal = math.sqrt(math.prod(self.shape)) * (1 + 4 * U)
+        sizes = torch.full_like(exact, diagonal) if images is None else norms(images)
+        sizes = sizes.where(sizes.isfinite(), 0.0)
+        around = exact.clamp(0, 1024 * diagonal)
+        errors = self.errors(labels, sizes) + self.errors(labels, sizes, around, arithmetic, images)
+        reduced = (margins * (1 - 2 * U) - errors * (1 + 4 * U)).clamp_min(0)
+        # Where the prediction is wrong there is nothing to certify: how far it is off, as computed.
+        radii = self._nearest(torch.where(margins > 0, reduced, margins), labels)
+        radii = torch.minimum(radii, around).where(radii > 0, radii)
+        return radii.where(finite, torch.zeros_like(radii))
+
+    def _nearest(self, margins: Tensor, labels: Tensor) -> Tensor:
+        """The smallest quotient of margins and slopes over the other classes, rounded downwards.
+
+        Two roundings, of a margin and of a quotient, and one of this factor: 4u.
+        """
         slopes = self.slopes[labels]  # (B, K)
         radii = margins / slopes
         # Two classes whose margin is constant: it decides for ever, and a tie is a tie.
@@ -142,8 +202,55 @@ class Certificate:
         radii = torch.where(slopes == 0, constant.double(), radii)
         radii = torch.where(radii > 0, radii * (1 - 4 * U), radii)
         own = torch.arange(self.num_classes) == labels[:, None]
-        nearest = radii.masked_fill(own, math.inf).amin(dim=1)
-        return nearest.where(finite, torch.zeros_like(nearest))
+        return radii.masked_fill(own, math.inf).amin(dim=1)
+
+    @torch.no_grad()
+    def errors(
+        self,
+        labels: Tensor,
+        sizes: Tensor,
+        radii: Tensor | float = 0.0,
+        arithmetic: str | Arithmetic = FLOAT64,
+        images: Tensor | None = None,
+    ) -> Tensor:
+        """Bounds of what a program rounds in the margins of labels, around images.
+
+        Arguments:
+            labels: The classes y, with shape (B,).
+            sizes: Bounds of the norms of images, with shape (B,).
+            radii: How far from the images inputs are, with shape (B,).
+            arithmetic: That of the program.
+            images: The images, with shape (B, *shape), to measure activations at; they are not in float64,
+                where errors are small without.
+
+        Returns:
+            Bounds of |(F_y − F_j) − (f_y − f_j)|, with shape (B, K).
+
+        Raises:
+            ValueError: If the certificate was loaded without its network.
+            NotCertifiedError: If no rule bounds the rounding of an operation.
+        """
+        if self.program is None:
+            raise ValueError("This certificate was loaded without its network: certify the model.")
+        analysis = Analysis(arithmetic, self._facts)
+        unit = analysis.arithmetic.unit
+        reach = (sizes + radii) * (1 + unit) * (1 + 4 * U)
+        ball = Ball(norm=reach, error=unit * reach)
+        if images is not None and analysis.arithmetic != FLOAT64:
+            drift = radii + unit * reach
+            ball = Ball(ball.norm, ball.error, center=images.to(torch.float64), drift=drift)
+        *before, head = [module for _, module in chain(self.program)] or [self.program]
+        if not before or type(head) is not nn.Linear:
+            after = analysis(self.program, self.shape, ball)
+            return (_ROOT_2_UP * _column(after.error, labels)).expand(-1, self.num_classes)
+        shape = self.shape
+        for module in before:
+            ball = analysis(module, shape, ball)
+            shape = analysis.output_shape(module, shape)
+        own = row_errors(head, ball, analysis).expand(len(labels), -1)  # (B, K)
+        distances = analysis.once(head, "distances", lambda: row_distances(head.weight))
+        moved = distances[labels] * _column(ball.error, labels)
+        return (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the certificate as an `.npz` file without pickles, whole or not at all."""
@@ -219,7 +326,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         )
     plain = export(model, shape)
     # In float64 first: layers that compute their weights in each forward do so in float64 then.
-    program = copy.deepcopy(plain).double()
+    program = lower(copy.deepcopy(plain).double(), shape)
     bound = lipschitz(program, shape)
     outputs = output_shape(program, shape)
     if len(outputs) != 1:
@@ -260,6 +367,11 @@ def certified_radii(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         NotCertifiedError: If the classifier cannot be certified.
     """
     return certify(model, tuple(images.shape[1:])).radii(images, labels)
+
+
+def _column(value: float | Tensor, labels: Tensor) -> Tensor:
+    """A number for each image, with shape (B, 1)."""
+    return torch.as_tensor(value, dtype=torch.float64).expand(len(labels))[:, None]
 
 
 _ROOT_2_UP = math.nextafter(math.sqrt(2.0), 2.0)  # above √2

@@ -16,7 +16,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"atomic", "linalg", "registry", "records", "compat"},
     {"convolutions"},
     {"bounds"},
-    {"rules", "layers", "parametrizations"},
+    {"program", "rounding", "rounding_rules", "rules", "layers", "parametrizations"},
     {"models"},
     {"certify", "export", "estimates", "audit", "margin_slopes"},
     {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
