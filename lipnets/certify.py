@@ -30,15 +30,16 @@ import io
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .atomic import write_atomic
+from .bands import band_constant
 from .bounds import (
     Bound,
     NotCertifiedError,
@@ -54,6 +55,7 @@ from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
 from .rounding_rules import row_errors
 from .rules import lipschitz
 
+Norm = Literal["l2", "linf", "l1"]
 _FORMAT = "lipnets certificate 1"
 
 
@@ -69,6 +71,7 @@ class Certificate:
         weights: The SHA-256 of each stored tensor of the program.
         program: The exported network in float64, or None if the certificate was loaded.
         arithmetic: The arithmetic of the program that the certificate is about.
+        band: The band of spatial frequencies that perturbations are confined to, or None.
     """
 
     bound: Bound
@@ -77,6 +80,7 @@ class Certificate:
     weights: dict[str, str]
     program: nn.Module | None = field(default=None, repr=False)
     arithmetic: str = "float64"
+    band: tuple[float, float] | None = None
     _facts: Analysis = field(default_factory=Analysis, repr=False)
 
     @property
@@ -120,21 +124,30 @@ class Certificate:
         images: Tensor,
         labels: Tensor,
         batch_size: int = 256,
+        *,
         arithmetic: str | Arithmetic = FLOAT64,
+        norm: Norm = "l2",
+        top: int = 1,
     ) -> Tensor:
         """Radii around images in which the prediction of a program stays the label.
 
         Logits are computed in float64 in any case.  In another arithmetic than that, activations
         are measured at each image, which costs as much again and makes errors smaller.
 
+        The label stays among the `top` largest logits until as many other classes have overtaken
+        it: their radii are the k smallest at the earliest.  For d coordinates, ‖δ‖₂ ≤ √d ‖δ‖_∞ and
+        ‖δ‖₂ ≤ ‖δ‖₁: balls of the other norms are taken to be within one of ℓ2.
+
         Arguments:
             images: The images, with shape (B, *shape), in [0, 1] and floating point.
             labels: The classes, with shape (B,).
             batch_size: The number of images at a time.
             arithmetic: That of the program that is deployed, one of `rounding.ARITHMETICS`.
+            norm: Of perturbations, "l2", "linf" or "l1".
+            top: The number k of largest logits among which the label should stay.
 
         Returns:
-            The radii, ℓ2 in the units of `images`, with shape (B,): negative where the prediction
+            The radii, in the units of `images`, with shape (B,): negative where the prediction
             is wrong, 0 for ties and for logits that are not finite, infinite for a single class.
 
         Raises:
@@ -145,8 +158,77 @@ class Certificate:
         parts = []
         for batch, own in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             logits = self.logits(batch, batch_size)
-            parts.append(self.radii_of(logits, own, arithmetic=arithmetic, images=batch))
+            parts.append(
+                self.radii_of(logits, own, arithmetic=arithmetic, norm=norm, top=top, images=batch)
+            )
         return torch.cat(parts) if parts else self.logits(images)[:, 0]
+
+    def predict(
+        self,
+        images: Tensor,
+        radius: float = 0.0,
+        batch_size: int = 256,
+        *,
+        arithmetic: str | Arithmetic = FLOAT64,
+        norm: Norm = "l2",
+    ) -> Tensor:
+        """Predicts classes, and abstains where a perturbation of a radius might change one.
+
+        Of an image that is answered, no image within the radius is given another class by the program:
+        it may be abstained from.
+
+        Arguments:
+            images: The images, with shape (B, *shape), in [0, 1] and floating point.
+            radius: The radius, in the units of `images`.
+            batch_size: The number of images at a time.
+            arithmetic: That of the program that is deployed.
+            norm: Of perturbations, "l2", "linf" or "l1".
+
+        Returns:
+            The classes, −1 where it abstains, with shape (B,).
+        """
+        if not radius >= 0:
+            raise ValueError(f"'radius' should not be negative, got {radius}.")
+        found = []
+        for batch in images.split(batch_size):
+            logits = self.logits(batch, batch_size)
+            classes = logits.nan_to_num().argmax(dim=1)
+            radii = self.radii_of(logits, classes, arithmetic=arithmetic, norm=norm, images=batch)
+            found.append(classes.where((radii >= radius) & (radii > 0), -1))
+        return torch.cat(found)
+
+    def confined_to(self, band: tuple[float, float]) -> "Certificate":
+        """The certificate of the same program for perturbations of a band of spatial frequencies.
+
+        Its radii hold for perturbations whose Fourier coefficients vanish outside the band, and are at
+        least as large as those for all: see `bands`.
+
+        Arguments:
+            band: The radii of the band, in cycles per pixel: the lower one is in it, the upper one not.
+
+        Raises:
+            ValueError: If the certificate was loaded without its network, or the band is none.
+            NotCertifiedError: If examples are no images, or too large.
+
+        Example:
+            >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
+            >>> certificate = certify(model, (1, 4, 4))
+            >>> fine = certificate.confined_to((0.4, 1.0))
+            >>> bool((fine.slopes <= certificate.slopes).all())
+            True
+        """
+        if not 0 <= band[0] < band[1]:
+            raise ValueError(f"A band should have radii 0 ≤ low < high, got {band}.")
+        if self.program is None:
+            raise ValueError("This certificate was loaded without its network: certify the model.")
+        *before, head = [module for _, module in chain(self.program)] or [self.program]
+        joint = mul_up(band_constant(self.program, self.shape, band), _ROOT_2_UP)
+        slopes = joint * (1 - torch.eye(self.num_classes, dtype=torch.float64))
+        if before and type(head) is nn.Linear:
+            backbone = band_constant(nn.Sequential(*before).eval(), self.shape, band)
+            pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
+            slopes = torch.minimum(slopes, pairs)
+        return replace(self, slopes=torch.minimum(slopes, self.slopes), band=band)
 
     @torch.no_grad()
     def radii_of(
@@ -155,6 +237,8 @@ class Certificate:
         labels: Tensor,
         *,
         arithmetic: str | Arithmetic = FLOAT64,
+        norm: Norm = "l2",
+        top: int = 1,
         images: Tensor | None = None,
     ) -> Tensor:
         """Radii around images of which the logits are known: see `radii`.
@@ -163,21 +247,27 @@ class Certificate:
             logits: The logits that the certified program computed, in float64, with shape (B, K).
             labels: The classes, with shape (B,).
             arithmetic: That of the program that is deployed.
+            norm: Of perturbations, "l2", "linf" or "l1".
+            top: The number k of largest logits among which the label should stay.
             images: The images, with shape (B, *shape); without them, they are taken to be in [0, 1].
         """
+        if norm not in get_args(Norm) or top < 1:
+            raise ValueError(
+                f"'norm' should be one of {get_args(Norm)} and 'top' at least 1, got {norm!r} and {top}."
+            )
         logits, labels = logits.detach().cpu().double(), labels.cpu()
         _check_labels(labels, len(logits), self.num_classes)
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
             raise ValueError(
                 f"Logits should have shape (B, {self.num_classes}), got {tuple(logits.shape)}."
             )
-        if self.vacuous:
+        if top >= self.num_classes:
             inside = torch.full((len(logits),), math.inf, dtype=torch.float64)
-            return inside.where(logits[:, 0].isfinite(), 0.0)
+            return inside.where(logits.isfinite().all(dim=1), 0.0)
         finite = logits.isfinite().all(dim=1)
         logits = logits.where(finite[:, None], torch.zeros_like(logits))
         margins = logits.gather(1, labels[:, None]) - logits  # (B, K)
-        exact = self._nearest(margins, labels)  # were nothing rounded
+        exact = self._nearest(margins, labels, top)  # were nothing rounded
         # The distance of two images in [0, 1] is `diagonal` at the most.
         diagonal = math.sqrt(math.prod(self.shape)) * (1 + 4 * U)
         sizes = torch.full_like(exact, diagonal) if images is None else norms(images)
@@ -186,12 +276,14 @@ class Certificate:
         errors = self.errors(labels, sizes) + self.errors(labels, sizes, around, arithmetic, images)
         reduced = (margins * (1 - 2 * U) - errors * (1 + 4 * U)).clamp_min(0)
         # Where the prediction is wrong there is nothing to certify: how far it is off, as computed.
-        radii = self._nearest(torch.where(margins > 0, reduced, margins), labels)
+        radii = self._nearest(torch.where(margins > 0, reduced, margins), labels, top)
         radii = torch.minimum(radii, around).where(radii > 0, radii)
+        if norm == "linf":
+            radii = radii / math.sqrt(math.prod(self.shape)) * (1 - 4 * U)
         return radii.where(finite, torch.zeros_like(radii))
 
-    def _nearest(self, margins: Tensor, labels: Tensor) -> Tensor:
-        """The smallest quotient of margins and slopes over the other classes, rounded downwards.
+    def _nearest(self, margins: Tensor, labels: Tensor, top: int) -> Tensor:
+        """The k-th smallest quotient of margins and slopes over the other classes, rounded downwards.
 
         Two roundings, of a margin and of a quotient, and one of this factor: 4u.
         """
@@ -202,7 +294,7 @@ class Certificate:
         radii = torch.where(slopes == 0, constant.double(), radii)
         radii = torch.where(radii > 0, radii * (1 - 4 * U), radii)
         own = torch.arange(self.num_classes) == labels[:, None]
-        return radii.masked_fill(own, math.inf).amin(dim=1)
+        return radii.masked_fill(own, math.inf).kthvalue(top, dim=1).values
 
     @torch.no_grad()
     def errors(

@@ -34,7 +34,7 @@ References:
     | https://arxiv.org/abs/2208.03160
 """
 
-__all__ = ["conv_norm", "filtered_conv_gains", "filtered_conv_norm", "torus"]
+__all__ = ["conv_norm", "filtered_conv_gains", "filtered_conv_norm", "roots_of_unity", "torus"]
 
 import itertools
 import math
@@ -319,7 +319,7 @@ class _Symbol:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Bounds of ‖S(θ)‖² for θ = 2πj/M, one of each pair ±θ, in chunks.
 
-        The roots of unity are off by u at most (`_roots_of_unity`), products of D of them by 4Du.
+        The roots of unity are off by u at most (`roots_of_unity`), products of D of them by 4Du.
         By A1 on sums of P products, for the real and the imaginary part,
         ‖fl(S) − S‖ ≤ (4Du + 3/2 γ_{P+1}) ‖Σ_t |K_t|‖_F up to underflow.
 
@@ -353,7 +353,7 @@ class _Symbol:
         real = torch.ones(len(grid), len(offsets), dtype=torch.float64)
         imag = torch.zeros_like(real)
         for axis, count in enumerate(points):
-            cosine, sine = _roots_of_unity(count)
+            cosine, sine = roots_of_unity(count)
             turn = (grid[:, axis, None] * offsets[None, :, axis]) % count
             c, s = cosine[turn], sine[turn]
             real, imag = real * c - imag * s, real * s + imag * c
@@ -425,7 +425,7 @@ def _kernel_weights(count: int, degree: int) -> list[Fraction]:
 
 
 @lru_cache(maxsize=256)
-def _roots_of_unity(count: int) -> tuple[Tensor, Tensor]:
+def roots_of_unity(count: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine of 2πj/M for 0 ≤ j < M, each within 2⁻⁵⁴ of the truth plus 2⁻²⁰⁰.
 
     Taylor's series and Machin's formula in integers, in units of 2⁻²⁵⁶: a term is cut off by one

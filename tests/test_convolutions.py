@@ -333,7 +333,7 @@ def test_gains_are_not_negative() -> None:
 
 def test_roots_of_unity_are_rounded_correctly() -> None:
     for count in (1, 2, 3, 8, 17, 45, 100):
-        cosines, sines = convolutions._roots_of_unity(count)
+        cosines, sines = convolutions.roots_of_unity(count)
         angles = 2 * math.pi * torch.arange(count) / count
         assert (cosines - angles.cos()).abs().max() < 2e-15
         assert (cosines**2 + sines**2 - 1).abs().max() < 5e-16

@@ -18,6 +18,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"bounds"},
     {"program", "rounding", "rounding_rules", "rules", "layers", "parametrizations"},
     {"models"},
+    {"bands"},
     {"certify", "export", "estimates", "audit", "margin_slopes"},
     {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
     {"runs", "config", "report"},
