@@ -107,12 +107,15 @@ def test_wrong_predictions_have_negative_radii_and_ties_have_none() -> None:
 
 
 def test_equal_rows_of_the_head_leave_the_biases_to_decide() -> None:
+    """As far as rounding errors are known to be small: a thousand times the diagonal of [0, 1]ᵈ."""
     head = nn.Linear(2, 3)
     head.weight.data = torch.ones(3, 2)
     model = classifier(nn.Identity(), head)
-    for biases, expected in (([1, 0, 0], math.inf), ([1, 1, 0], 0), ([0, 1, 0], -math.inf)):
+    far = 1024 * math.sqrt(2)
+    for biases, expected in (([1, 0, 0], far), ([1, 1, 0], 0), ([0, 1, 0], -math.inf)):
         head.bias.data = torch.tensor(biases).double()
-        assert certified_radii(model, torch.rand(1, 2), torch.tensor([0])).item() == expected
+        radius = certified_radii(model, torch.rand(1, 2), torch.tensor([0])).item()
+        assert radius == pytest.approx(expected)
 
 
 def test_a_single_class_is_certified_everywhere_and_said_to_be_vacuous() -> None:
@@ -124,20 +127,82 @@ def test_a_single_class_is_certified_everywhere_and_said_to_be_vacuous() -> None
     assert not certify(two_layers(), (1, 2, 3)).vacuous
 
 
-def test_radii_are_rounded_down() -> None:
+def test_radii_are_reduced_by_rounding_errors_and_rounded_down() -> None:
     certificate = certify(two_layers(), (1, 2, 3))
-    logits = torch.randn(500, 4) * 10.0 ** torch.randint(-6, 3, (500, 1))
+    logits = torch.randn(500, 4) * 10.0 ** torch.randint(-6, 2, (500, 1))
     labels = logits.argmax(dim=1)
-    for row, label, radius in zip(
-        logits, labels, certificate.radii_of(logits, labels), strict=True
-    ):
-        exact = min(
-            (Fraction(row[label].item()) - Fraction(row[j].item()))
-            / Fraction(certificate.slopes[label, j].item())
-            for j in range(4)
-            if j != label
+    radii = certificate.radii_of(logits, labels)
+    sizes = torch.full((500,), math.sqrt(6.0) * (1 + 2.0**-51))
+    errors = certificate.errors(labels, sizes) + certificate.errors(labels, sizes, radii)
+    assert (errors.gather(1, labels[:, None]) >= 0).all()
+    for row, label, error, radius in zip(logits, labels, errors, radii, strict=True):
+        exact, reduced = (
+            min(
+                (Fraction(row[label].item()) - Fraction(row[j].item()) - off)
+                / Fraction(certificate.slopes[label, j].item())
+                for j, off in enumerate(offs)
+                if j != label
+            )
+            for offs in ([0] * 4, [Fraction(e.item()) for e in error])
         )
-        assert exact * (1 - Fraction(1, 10**14)) <= Fraction(radius.item()) < exact
+        assert Fraction(radius.item()) <= reduced or radius == 0
+        assert Fraction(radius.item()) >= exact - Fraction(1, 10**12)
+
+
+def test_a_prediction_that_float32_rounds_away_is_not_certified_in_float32() -> None:
+    """Biases of 2²¹ leave float32 an eighth: it cannot tell inputs that float64 tells apart."""
+    backbone = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    for layer, bias in zip(backbone, (2.0**21, -(2.0**21)), strict=True):
+        layer.weight.data, layer.bias.data = torch.eye(2), torch.full((2,), bias)
+    head = nn.Linear(2, 2, bias=False)
+    head.weight.data = torch.eye(2)
+    model = classifier(backbone, head)
+    images, labels = torch.tensor([[0.3, 0.1]]), torch.tensor([0])
+    certificate = certify(model, (2,))
+    radius = certificate.radii(images, labels).item()
+    assert radius == pytest.approx(0.1 * math.sqrt(2), abs=1e-7)
+    assert certificate.radii(images, labels, arithmetic="float32").item() == 0
+    single = model.float()(images.float() - torch.tensor([[0.05, 0.0]]).float())
+    assert single[0, 0] == single[0, 1]  # a tie, well within the radius of float64
+
+
+def test_radii_of_other_norms_and_of_the_top_classes() -> None:
+    certificate = certify(two_layers(), (1, 2, 3))
+    images = torch.rand(50, 1, 2, 3)
+    logits = certificate.logits(images)
+    labels = logits.argsort(dim=1)[:, -2]
+    first, second = (certificate.radii(images, labels, top=k) for k in (1, 2))
+    assert (first <= 0).all()
+    assert (second >= 0).all()
+    slopes, rows = certificate.slopes[labels], torch.arange(50)
+    quotients = (logits[rows, labels][:, None] - logits) / slopes
+    quotients[rows, labels] = math.inf
+    assert torch.allclose(second, quotients.sort(dim=1).values[:, 1], atol=1e-12)
+    assert certificate.radii(images, labels, top=4).isinf().all()
+
+    linf = certificate.radii(images, labels, top=2, norm="linf")
+    assert (linf * math.sqrt(6) <= second).all()
+    assert torch.allclose(linf * math.sqrt(6), second)
+    assert torch.equal(certificate.radii(images, labels, top=2, norm="l1"), second)
+    for arguments in ({"norm": "l0"}, {"top": 0}):
+        with pytest.raises(ValueError, match="'norm' should be one of"):
+            certificate.radii(images, labels, **arguments)
+
+
+def test_predictions_abstain_where_a_radius_is_not_proved() -> None:
+    certificate = certify(two_layers(), (1, 2, 3))
+    images = torch.rand(50, 1, 2, 3)
+    classes = certificate.logits(images).argmax(dim=1)
+    assert torch.equal(certificate.predict(images), classes)
+    radii = certificate.radii(images, classes)
+    radius = radii.median().item()
+    answers = certificate.predict(images, radius, batch_size=7)
+    assert torch.equal(answers == -1, radii < radius)
+    assert torch.equal(answers[answers != -1], classes[answers != -1])
+    assert (certificate.predict(images, math.inf) == -1).all()
+    assert certificate.predict(torch.full((1, 1, 2, 3), math.nan)).item() == -1
+    with pytest.raises(ValueError, match="not be negative"):
+        certificate.predict(images, -1.0)
 
 
 def test_radii_are_those_of_the_exported_network_in_float64() -> None:
@@ -147,9 +212,9 @@ def test_radii_are_those_of_the_exported_network_in_float64() -> None:
     logits = certificate.logits(images.float())
     assert logits.dtype == torch.float64
     assert torch.allclose(logits, model.double()(images.float().double()), rtol=1e-13)
-    assert torch.equal(
-        certificate.radii_of(logits, labels), certificate.radii(images.float(), labels)
-    )
+    radii = certificate.radii(images.float(), labels)
+    assert torch.allclose(certificate.radii_of(logits, labels), radii, atol=1e-13)
+    assert torch.equal(certificate.radii_of(logits, labels, images=images.float()), radii)
     one_by_one = torch.cat(
         [certificate.radii(images[i : i + 1], labels[i : i + 1]) for i in range(9)]
     )
