@@ -11,7 +11,15 @@ rule of its rounding (`lipnets.rounding_rule`), and a form in certificate files,
 numpy proves both again.
 """
 
-__all__ = ["Affine", "AxisMaps", "Gather", "coordinates", "lower", "lowering"]
+__all__ = [
+    "Affine",
+    "AxisMaps",
+    "Gather",
+    "channels",
+    "coordinates",
+    "lower",
+    "lowering",
+]
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +27,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import padding
+from torch.nn.modules import batchnorm, padding
 
 from .bounds import (
     Bound,
@@ -32,6 +40,7 @@ from .bounds import (
     without_autocast,
 )
 from .linalg import matrix_norm, mul_up, sqrt_up
+from .rules import average_windows
 
 Lowering = Callable[[Any, Shape], nn.Module]  # (module, shape of an example) -> its operations
 F = TypeVar("F", bound=Callable[..., nn.Module])
@@ -76,8 +85,10 @@ def lower(module: nn.Module, shape: Shape) -> nn.Module:
     fn = _LOWERINGS.get(forward_owner(type(module)))
     if fn is None:
         return module
-    rule_of(module)  # refuses hooks and the like, which lowering would lose
+    bound = rule_of(module)  # refuses hooks and the like, which lowering would lose
     with without_autocast(module):
+        if next(module.children(), None) is None:  # refuses what would not be the same function
+            bound(module, tuple(shape))
         return fn(module, tuple(shape)).eval()
 
 
@@ -217,6 +228,19 @@ def _sequential(module: nn.Sequential, shape: Shape) -> nn.Module:
 
 
 @lowering(
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+def _dropout(module: nn.Module, shape: Shape) -> nn.Module:
+    """In evaluation mode, the identity."""
+    return nn.Identity()
+
+
+@lowering(
     nn.Flatten,
     nn.Unflatten,
     nn.PixelShuffle,
@@ -225,10 +249,11 @@ def _sequential(module: nn.Sequential, shape: Shape) -> nn.Module:
 )
 def coordinates(module: nn.Module, shape: Shape) -> Gather:
     """A module that moves coordinates, leaves some out or appends zeros: what it does to their numbers."""
-    numbers = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
+    count = math.prod(shape)
+    numbers = torch.arange(1, count + 1, dtype=torch.float64, device="cpu")
     moved = module(numbers.reshape(1, *shape))[0]
     index = moved.flatten().long() - 1
-    kept = torch.equal(index, torch.arange(math.prod(shape)))
+    kept = torch.equal(index, torch.arange(count, device="cpu"))
     return Gather(None if kept else index, moved.shape)
 
 
@@ -243,5 +268,49 @@ def _constant_pad(module: padding._ConstantPadNd, shape: Shape) -> nn.Module:
         module.value = before
     if value == 0 or gather.index is None:
         return gather
-    fill = torch.where(gather.index < 0, value, 0.0).double().reshape(gather.shape)
+    fill = torch.zeros(gather.shape, dtype=torch.float64)
+    fill[(gather.index < 0).reshape(gather.shape)] = value
     return nn.Sequential(gather, Affine(shift=fill))
+
+
+@lowering(batchnorm._BatchNorm)  # noqa: SLF001
+def _batch_norm(module: batchnorm._BatchNorm, shape: Shape) -> nn.Module:
+    """γ / √(v + ε) and β − γ m / √(v + ε), as float64 computes them once."""
+    if module.running_mean is None or module.running_var is None:
+        raise NotCertifiedError("BatchNorm without running statistics mixes the examples.")
+    scale = 1 / (module.running_var.double() + module.eps).sqrt()
+    if module.weight is not None:
+        scale = module.weight.double() * scale
+    shift = -module.running_mean.double() * scale
+    if module.bias is not None:
+        shift = module.bias.double() + shift
+    return Affine(channels(scale, shape), channels(shift, shape))
+
+
+def channels(values: Tensor, shape: Shape) -> Tensor:
+    """One number for each channel, or one for all, as a tensor that broadcasts to an example."""
+    return values.reshape(-1, *[1] * (len(shape) - 1))
+
+
+@lowering(
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)
+def _average_pool(module: nn.Module, shape: Shape) -> nn.Module:
+    """A matrix of averages for each axis, and one over the divisor of one's own."""
+    matrices: list[Tensor | None] = [None]
+    for windows, size in zip(average_windows(module, shape), shape[1:], strict=True):
+        matrix = torch.zeros(len(windows), size, dtype=torch.float64)
+        for row, (inside, count) in zip(matrix, windows, strict=True):
+            if inside:
+                row[inside.start : inside.stop] = 1 / count
+        matrices.append(matrix)
+    pool = AxisMaps(matrices)
+    override = getattr(module, "divisor_override", None)
+    if override is None:
+        return pool
+    return nn.Sequential(pool, Affine(torch.tensor(1 / override, dtype=torch.float64)))

@@ -1,6 +1,6 @@
 """Rules for modules of torch.nn.  The docstring of a rule is its proof."""
 
-__all__ = ["lipschitz", "refuse_stale"]
+__all__ = ["average_windows", "lipschitz", "refuse_stale"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -296,21 +296,9 @@ def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
     number it divides by is the product over axes of the length of the window cut at the padded
     image (`count_include_pad`) or at the image; or `divisor_override`.
     """
-    sizes, outputs = _spatial(module, shape, _pooled_axes(module))
+    windows = average_windows(module, shape)
+    norms = map(_averages_norm, windows, shape[1:])
     override = getattr(module, "divisor_override", None)
-    norms = []
-    for axis, size in enumerate(sizes):
-        kernel = _axis(module.kernel_size, axis)
-        stride = _axis(module.stride, axis)
-        pad = _axis(module.padding, axis)
-        windows = []
-        for j in range(outputs[axis]):
-            start = j * stride - pad
-            stop = min(start + kernel, size + pad)
-            inside = range(max(start, 0), min(stop, size))
-            count = stop - start if module.count_include_pad else len(inside)
-            windows.append((inside, 1 if override else count))
-        norms.append(_averages_norm(windows, size))
     scale = 1.0 if override is None else div_up(1.0, float(abs(override)))
     return Bound(mul_up(scale, *norms), f"{class_name(module)}: norm along each axis")
 
@@ -318,11 +306,34 @@ def average_pool(module: nn.AvgPool2d, shape: Shape) -> Bound:
 @rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Bound:
     """As average pooling, with the windows ⌊jn/m⌋ ≤ i < ⌈(j + 1)n/m⌉."""
-    norms = []
-    for size, count in zip(*_spatial(module, shape, _pooled_axes(module)), strict=True):
-        windows = _adaptive_windows(size, count)
-        norms.append(_averages_norm([(window, len(window)) for window in windows], size))
+    norms = map(_averages_norm, average_windows(module, shape), shape[1:])
     return Bound(mul_up(*norms), f"{class_name(module)}: norm along each axis")
+
+
+def average_windows(module: nn.Module, shape: Shape) -> list[list[tuple[range, int]]]:
+    """The windows of an average pooling along each axis, each with what it divides by there."""
+    sizes, outputs = _spatial(module, shape, _pooled_axes(module))
+    axes = enumerate(zip(sizes, outputs, strict=True))
+    if isinstance(module, (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)):
+        return [_average_windows(module, axis, size, count) for axis, (size, count) in axes]
+    adaptive = [_adaptive_windows(size, count) for _, (size, count) in axes]
+    return [[(window, len(window)) for window in windows] for windows in adaptive]
+
+
+def _average_windows(
+    module: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d, axis: int, size: int, outputs: int
+) -> list[tuple[range, int]]:
+    kernel, stride = _axis(module.kernel_size, axis), _axis(module.stride, axis)
+    pad = _axis(module.padding, axis)
+    override = getattr(module, "divisor_override", None)
+    windows = []
+    for j in range(outputs):
+        start = j * stride - pad
+        stop = min(start + kernel, size + pad)
+        inside = range(max(start, 0), min(stop, size))
+        count = stop - start if module.count_include_pad else len(inside)
+        windows.append((inside, 1 if override else count))
+    return windows
 
 
 @rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import U, matrix_norm, mul_up
 from ..parametrizations._precision import full_precision
+from ..program import AxisMaps, lowering
 from ._registry import Card, add, registry
 from ._sizes import known_size
 from .frequency import Gains, conv_gains, gain_rule
@@ -141,6 +142,13 @@ def _blur_pool2d(module: BlurPool2d, shape: Shape) -> Bound:
         for n in shape[1:]
     ]
     return Bound(mul_up(*norms), "BlurPool2d: norm along each axis")
+
+
+@lowering(BlurPool2d)
+def _lowered(module: BlurPool2d, shape: Shape) -> nn.Module:
+    """The matrix along each axis."""
+    sides = [_matrix(module.taps(n), module.stride, module.padding_mode, n) for n in shape[1:]]
+    return AxisMaps([None, *map(torch.from_numpy, sides)])
 
 
 @gain_rule(BlurPool2d)

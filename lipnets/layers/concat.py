@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..bounds import Bound, Shape, lipschitz, refuse_inplace, rule
 from ..linalg import add_up, mul_up, sqrt_up
+from ..program import Affine, lower, lowering
 
 
 class Concat(nn.Module):
@@ -72,3 +73,16 @@ def concat_residual(module: ConcatResidual, shape: Shape) -> Bound:
     here, there = (Fraction(weight) ** 2 for weight in module.weights)
     square = add_up(here, mul_up(there, branch.value, branch.value))
     return Bound(sqrt_up(square), "ConcatResidual: √(u² + v² L²)", (branch,))
+
+
+@lowering(Concat)
+def _lowered_concat(module: Concat, shape: Shape) -> nn.Module:
+    """The branches, lowered."""
+    return Concat(*(lower(branch, shape) for branch in module.branches))
+
+
+@lowering(ConcatResidual)
+def _lowered_concat_residual(module: ConcatResidual, shape: Shape) -> nn.Module:
+    """Both weights as factors."""
+    here, there = (Affine(torch.tensor(w, dtype=torch.float64)) for w in module.weights)
+    return Concat(here, nn.Sequential(lower(module.branch, shape), there))

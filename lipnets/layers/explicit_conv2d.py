@@ -28,6 +28,7 @@ from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norms
 from ..parametrizations._precision import full_precision
 from ..parametrizations.symbol_exponential import SymbolExponential
+from ..program import lowering
 from ._fourier import from_spectrum, half_plane, spatial_size
 from ._registry import Card, named
 from .frequency import gain_rule
@@ -174,6 +175,12 @@ def _explicit_conv2d(module: ExplicitConv2d, shape: Shape) -> Bound:
         )
     value = matrix_norms(symbols).max().item()
     return Bound(value, "largest matrix of the convolution at a frequency of the kernel (C1)")
+
+
+@lowering(ExplicitConv2d)
+def _lowered(module: ExplicitConv2d, shape: Shape) -> nn.Module:
+    """The dilated convolution that it is at this size."""
+    return module.materialize(shape)
 
 
 @gain_rule(ExplicitConv2d)

@@ -10,6 +10,7 @@ __all__ = ["FirstChannels"]
 from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
+from ..program import coordinates, lowering
 from ._registry import Card, named
 
 
@@ -58,3 +59,6 @@ def first_channels(module: FirstChannels, shape: Shape) -> Bound:
     if not shape:
         raise NotCertifiedError("FirstChannels takes rows of features, got single numbers.")
     return Bound(1.0, "FirstChannels: leaves out coordinates")
+
+
+lowering(FirstChannels)(coordinates)

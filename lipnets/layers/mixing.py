@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norm, mul_up
+from ..program import AxisMaps, Gather, coordinates, lowering
 from ._registry import Card, add, named
 from .frequency import Gains, gain_rule
+from .permute import Permute
 
 Size = tuple[int, int]
 
@@ -114,6 +116,9 @@ def _spatial_shift2d(module: SpatialShift2d, shape: Shape) -> Bound:
     return Bound(1.0, "SpatialShift2d: moves its input")
 
 
+lowering(SpatialShift2d)(coordinates)
+
+
 @gain_rule(SpatialShift2d)
 def _shift_gains(module: SpatialShift2d, size: Size) -> Gains:
     """A shift on the torus multiplies the coefficients of a channel by phases."""
@@ -187,6 +192,19 @@ def _block_dct2d(module: BlockDCT2d, shape: Shape) -> Bound:
         )
     norm = matrix_norm(torch.tensor(module.basis(), dtype=torch.float64, device="cpu"))
     return Bound(mul_up(norm, norm), "BlockDCT2d: orthogonal blocks")
+
+
+@lowering(BlockDCT2d)
+def _lowered_dct(module: BlockDCT2d, shape: Shape) -> nn.Module:
+    """Blocks on axes of their own, cosines along both, and their coefficients among the channels."""
+    count, height, width = shape
+    r = module.downscale_factor
+    split = (count, height // r, r, width // r, r)
+    basis = torch.tensor(module.basis(), dtype=torch.float64)
+    order = nn.Sequential(Permute(0, 1, 3, 5, 2, 4), nn.Flatten(1, 3)).eval()
+    return nn.Sequential(
+        Gather(None, split), AxisMaps([None, None, basis, None, basis]), coordinates(order, split)
+    )
 
 
 @gain_rule(BlockDCT2d)

@@ -15,6 +15,7 @@ means, and one scale for a whole layer, here never above a given constant.
 
 __all__ = ["BatchCentering", "BatchLipNorm", "LayerCentering"]
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import mul_up, sqrt_up
+from ..program import Affine, AxisMaps, channels, lowering
 from ._registry import Card, add
 
 
@@ -193,6 +195,17 @@ def _batch_centering(module: BatchCentering, shape: Shape) -> Bound:
     return Bound(1.0, "BatchCentering: subtracts a stored mean")
 
 
+@lowering(BatchCentering)
+def _lowered_batch_centering(module: BatchCentering, shape: Shape) -> nn.Module:
+    """One shift for each channel."""
+    shift = -module.running_mean.double()
+    return Affine(shift=channels(_biased(shift, module.bias), shape))
+
+
+def _biased(shift: Tensor, bias: Tensor | None) -> Tensor:
+    return shift if bias is None else bias.double() + shift
+
+
 @rule(LayerCentering)
 def _layer_centering(module: LayerCentering, shape: Shape) -> Bound:
     """An orthogonal projection, I − 11ᵀ/n on each part, and a translation: at most 1.
@@ -211,6 +224,41 @@ def _layer_centering(module: LayerCentering, shape: Shape) -> Bound:
     return Bound(0.0 if alone else 1.0, "LayerCentering: projection along constants")
 
 
+@lowering(LayerCentering)
+def _lowered_layer_centering(module: LayerCentering, shape: Shape) -> nn.Module:
+    """A projection along one axis; along several, a reflection of each that makes constants a coordinate.
+
+    With the reflection H of the first basis vector e to 1/√n along each axis, constants are the multiples
+    of H e ⊗ H e, and the projection is (H ⊗ H)(I − eeᵀ ⊗ eeᵀ)(H ⊗ H).
+    """
+    sizes = module.normalized_shape
+    kept: list[Tensor | None] = [None] * (len(shape) - len(sizes))
+    wide = [axis for axis, size in enumerate(sizes) if size > 1]
+    if len(wide) < 2:
+        size = math.prod(sizes)
+        projection = torch.eye(size, dtype=torch.float64) - 1 / size
+        axis = wide[0] if wide else len(sizes) - 1
+        own = [projection if each == axis else None for each in range(len(sizes))]
+        parts: list[nn.Module] = [AxisMaps([*kept, *own])]
+    else:
+        mirrors = [_mirror(size) if size > 1 else None for size in sizes]
+        mask = torch.ones(sizes, dtype=torch.float64)
+        mask[(0,) * len(sizes)] = 0
+        parts = [AxisMaps([*kept, *mirrors]), Affine(mask), AxisMaps([*kept, *mirrors])]
+    if module.bias is not None:
+        parts.append(Affine(shift=module.bias))
+    return nn.Sequential(*parts)
+
+
+def _mirror(size: int) -> Tensor:
+    """The reflection that swaps the first basis vector and 1/√n, with shape (n, n)."""
+    normal = torch.full((size,), -(size**-0.5), dtype=torch.float64)
+    normal[0] += 1
+    return torch.eye(size, dtype=torch.float64) - 2 * torch.outer(normal, normal) / (
+        normal @ normal
+    )
+
+
 @rule(BatchLipNorm)
 def _batch_lip_norm(module: BatchLipNorm, shape: Shape) -> Bound:
     """In evaluation a translation, and division by √max(v̄ + ε, 1/λ²), v̄ the mean of the variances.
@@ -225,6 +273,15 @@ def _batch_lip_norm(module: BatchLipNorm, shape: Shape) -> Bound:
     square = max(mean, Fraction(module.least))
     value = sqrt_up(mul_up(1 / square))
     return Bound(value, "BatchLipNorm: the smaller of λ and 1/σ of the whole layer")
+
+
+@lowering(BatchLipNorm)
+def _lowered_batch_lip_norm(module: BatchLipNorm, shape: Shape) -> nn.Module:
+    """One factor for all channels, and one shift for each."""
+    mean = module.running_var.double().mean()
+    scale = 1 / (mean + module.eps).clamp_min(module.least).sqrt()
+    shift = -module.running_mean.double() * scale
+    return Affine(scale, channels(_biased(shift, module.bias), shape))
 
 
 def _check_channels(module: BatchCentering | BatchLipNorm, shape: Shape) -> None:

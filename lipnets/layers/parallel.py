@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
+from ..program import lower, lowering
 
 
 class Parallel(nn.Module):
@@ -49,3 +50,11 @@ def parallel(module: Parallel, shape: Shape) -> Bound:
         for branch, size in zip(module.branches, module.split_sizes, strict=True)
     )
     return Bound(max(part.value for part in parts), "Parallel: largest of the groups", parts)
+
+
+@lowering(Parallel)
+def _lowered(module: Parallel, shape: Shape) -> nn.Module:
+    """The branches, lowered, each for its group of channels."""
+    pairs = zip(module.branches, module.split_sizes, strict=True)
+    branches = [lower(branch, (size, *shape[1:])) for branch, size in pairs]
+    return Parallel(branches, module.split_sizes)

@@ -5,6 +5,7 @@ __all__ = ["Permute"]
 from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
+from ..program import coordinates, lowering
 
 
 class Permute(nn.Module):
@@ -36,3 +37,6 @@ def _permute(module: Permute, shape: Shape) -> Bound:
     if module.dims[:1] != (0,):
         raise NotCertifiedError("Permute mixes the examples of a batch.")
     return Bound(1.0, "Permute: reorders its input")
+
+
+lowering(Permute)(coordinates)

@@ -34,6 +34,7 @@ from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, r
 from ..convolutions import conv_norm
 from ..linalg import mul_up
 from ..parametrizations._precision import full_precision
+from ..program import Affine, lower, lowering
 from ._registry import Card, add, named
 from ._sizes import known_size, pair
 from .scale import Scale
@@ -226,6 +227,13 @@ def _adaptive_scaled_avg_pool2d(module: AdaptiveScaledAvgPool2d, shape: Shape) -
     return Bound(value, "AdaptiveScaledAvgPool2d: factor × average pooling", (pool,))
 
 
+@lowering(AdaptiveScaledAvgPool2d)
+def _lowered_avg(module: AdaptiveScaledAvgPool2d, shape: Shape) -> nn.Module:
+    """Average pooling and the factor of this size."""
+    factor = _factor(_size(shape), _size(output_shape(module.pool, shape)))
+    return nn.Sequential(lower(module.pool, shape), _times(factor))
+
+
 class AdaptiveScaledMaxPool2d(nn.Module):
     """Adaptive maximum pooling, divided by √r where r windows share a pixel at the size of images.
 
@@ -249,6 +257,17 @@ def _adaptive_scaled_max_pool2d(module: AdaptiveScaledMaxPool2d, shape: Shape) -
     outputs = _size(output_shape(module.pool, shape))
     value = mul_up(pool.value, _shared_factor(_size(shape), outputs))
     return Bound(value, "AdaptiveScaledMaxPool2d: factor × maximum pooling", (pool,))
+
+
+@lowering(AdaptiveScaledMaxPool2d)
+def _lowered_max(module: AdaptiveScaledMaxPool2d, shape: Shape) -> nn.Module:
+    """Maximum pooling and the factor of this size."""
+    factor = _shared_factor(_size(shape), _size(output_shape(module.pool, shape)))
+    return nn.Sequential(lower(module.pool, shape), _times(factor))
+
+
+def _times(factor: float) -> Affine:
+    return Affine(torch.tensor(factor, dtype=torch.float64))
 
 
 def _size(shape: Shape) -> Size:

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, refuse_inplace, rule
 from ..linalg import add_up, mul_up
+from ..program import Affine, lower, lowering
 
 
 class Residual(nn.Module):
@@ -112,3 +113,18 @@ def _branch(module: Residual | ConvexResidual, shape: Shape) -> Bound:
             f"shape {tuple(shape)} of its input, got {out}."
         )
     return lipschitz(module.branch, shape)
+
+
+@lowering(Residual)
+def _lowered_residual(module: Residual, shape: Shape) -> nn.Module:
+    """The branch and the shortcut, lowered."""
+    shortcut = None if module.shortcut is None else lower(module.shortcut, shape)
+    return Residual(lower(module.branch, shape), shortcut)
+
+
+@lowering(ConvexResidual)
+def _lowered_convex(module: ConvexResidual, shape: Shape) -> nn.Module:
+    """(1 − a) x + a f(x), with both factors as float64 computes them once."""
+    _branch(module, shape)
+    alpha = module.alpha.detach().double()
+    return Residual(nn.Sequential(lower(module.branch, shape), Affine(alpha)), Affine(1 - alpha))

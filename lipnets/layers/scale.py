@@ -2,9 +2,11 @@
 
 __all__ = ["Scale"]
 
+import torch
 from torch import Tensor, nn
 
 from ..bounds import Bound, Shape, rule
+from ..program import Affine, lowering
 
 
 class Scale(nn.Module):
@@ -29,3 +31,9 @@ class Scale(nn.Module):
 def scale(module: Scale, shape: Shape) -> Bound:
     """A linear map of slope λ in every coordinate."""
     return Bound(abs(float(module.factor)), f"Scale: |{module.factor:g}|")
+
+
+@lowering(Scale)
+def _lowered(module: Scale, shape: Shape) -> nn.Module:
+    """One factor for all coordinates."""
+    return Affine(torch.tensor(module.factor, dtype=torch.float64))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import div_up
+from ..program import Affine, channels, lowering
 
 
 class Standardize(nn.Module):
@@ -62,3 +63,11 @@ def standardize(module: Standardize, shape: Shape) -> Bound:
             )
     smallest = module.std.double().abs().min().item()
     return Bound(div_up(1.0, smallest), f"Standardize: 1 / min std, {smallest:.6g}")
+
+
+@lowering(Standardize)
+def _lowered(module: Standardize, shape: Shape) -> nn.Module:
+    """1/σ and −m/σ, as float64 computes them once."""
+    scale = 1 / module.std.double()
+    shift = -module.mean.double() * scale
+    return Affine(channels(scale, shape), channels(shift, shape))

@@ -14,7 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
+from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, rule
+from ..program import Gather, lower, lowering
 from . import orthogonal_conv2d as _images  # noqa: F401  # registers the cards that are read here
 from ._registry import Card, card, drop_in
 from ._symbol_maps import cayley, clip, exponential, polar, reflect
@@ -75,6 +76,16 @@ def _symbol_conv1d(module: SymbolConv1d, shape: Shape) -> Bound:
         raise NotCertifiedError(f"Signals should have shape (C, L), got {tuple(shape)}.")
     part = lipschitz(module.lifted, (shape[0], 1, shape[1]))
     return Bound(part.value, "SymbolConv1d: signals as images of height 1", (part,))
+
+
+@lowering(SymbolConv1d)
+def _lowered(module: SymbolConv1d, shape: Shape) -> nn.Module:
+    """A layer of images, between other shapes of the same numbers."""
+    image = (shape[0], 1, shape[1])
+    outs, _, length = output_shape(module.lifted, image)
+    return nn.Sequential(
+        Gather(None, image), lower(module.lifted, image), Gather(None, (outs, length))
+    )
 
 
 def _card(name: str) -> Card:

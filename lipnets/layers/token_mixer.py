@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import Cayley
+from ..program import AxisMaps, lower, lowering
 from ._registry import Card, drop_in
 
 
@@ -55,6 +56,13 @@ def _token_mixer(module: TokenMixer, shape: Shape) -> Bound:
     parts = (lipschitz(module.tokens, shape[::-1]), lipschitz(module.channels, shape))
     value = mul_up(parts[0].value, parts[1].value)
     return Bound(value, "TokenMixer: norm over tokens times norm over channels", parts)
+
+
+@lowering(TokenMixer)
+def _lowered(module: TokenMixer, shape: Shape) -> nn.Module:
+    """A matrix along the axis of tokens, and a linear layer on that of channels."""
+    lipschitz(module, shape)  # refuses hooks of either
+    return nn.Sequential(AxisMaps([module.tokens.weight, None]), lower(module.channels, shape))
 
 
 @drop_in(
