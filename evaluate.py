@@ -34,7 +34,7 @@ from lipnets.runs import Run, RunError, format_records, write_atomic
 
 T = TypeVar("T")
 
-PROBES = ("certified", "tightness", "dynamics", "corruptions", "frequency")
+PROBES = ("certified", "rounding", "bands", "tightness", "dynamics", "corruptions", "frequency")
 EXAMPLES = """examples:
   python evaluate.py runs/digits_demo
   python evaluate.py runs/digits_demo --probes certified tightness --limit 1000

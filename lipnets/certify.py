@@ -282,6 +282,20 @@ class Certificate:
             radii = radii / math.sqrt(math.prod(self.shape)) * (1 - 4 * U)
         return radii.where(finite, torch.zeros_like(radii))
 
+    def unrounded(self, logits: Tensor, labels: Tensor, top: int = 1) -> Tensor:
+        """What radii would be if programs did not round: to compare with, not to certify.
+
+        Arguments:
+            logits: The logits, with shape (B, K).
+            labels: The classes, with shape (B,).
+            top: The number k of largest logits among which the label should stay.
+
+        Returns:
+            The radii, ℓ2 in the units of images, with shape (B,).
+        """
+        logits, labels = logits.detach().cpu().double(), labels.cpu()
+        return self._nearest(logits.gather(1, labels[:, None]) - logits, labels, top)
+
     def _nearest(self, margins: Tensor, labels: Tensor, top: int) -> Tensor:
         """The k-th smallest quotient of margins and slopes over the other classes, rounded downwards.
 

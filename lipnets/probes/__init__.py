@@ -15,6 +15,7 @@ __all__ = [
     "InvariantError",
     "Probe",
     "Subject",
+    "bands",
     "build",
     "certified",
     "corruptions",
@@ -22,15 +23,18 @@ __all__ = [
     "frequency",
     "names",
     "registry",
+    "rounding",
     "tightness",
 ]
 
 from ._registry import Probe, registry
+from .bands import bands
 from .certified import certified
 from .corruptions import corruptions
 from .dynamics import dynamics
 from .frequency import frequency
 from .invariants import InvariantError
+from .rounding import rounding
 from .subject import Subject
 from .tightness import tightness
 

@@ -30,8 +30,8 @@ def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
     wrong ones count as 0, and `mean_radius_of_correct`; `bound/network`; and an `example` for each
     of some images, from the largest radius to the smallest at even steps, then wrong ones.
 
-    Infinite radii, of classes that no image can tell apart, are clipped to the diameter of
-    [0, 1]^(C×H×W) and counted as `infinite`.  All records are `vacuous` if there is one class only.
+    Radii beyond the diameter of [0, 1]^(C×H×W), of classes that no image can tell apart, are clipped
+    to it and counted as `infinite`.  All records are `vacuous` if there is one class only.
 
     Arguments:
         radii: The radii, ℓ2 in pixels of [0, 1].
@@ -43,7 +43,7 @@ def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
         proved = {"kind": "proved", **flags}
         right = correct(subject.logits, subject.labels)
         diameter = math.sqrt(math.prod(subject.shape))
-        infinite = int(subject.radii.isinf().logical_and(subject.radii > 0).sum())
+        infinite = int((subject.radii > diameter).sum())
         clipped = subject.radii.clamp(max=diameter)
         curve = CertifiedCurve.of(clipped)
         check_radii(clipped, right, curve.integral, subject.indices)

@@ -56,6 +56,8 @@ def figures(records: Sequence[Record]) -> dict[str, Figure]:
     for name in ("corrupted_accuracy", "corrupted_certified_accuracy"):
         if name in by_name:
             drawn[name] = plots.corruption_map(by_name[name])
+    if "band_certified_accuracy" in by_name:
+        drawn["band_certified_accuracy"] = plots.band_map(by_name["band_certified_accuracy"])
     if "filtered_accuracy" in by_name:
         details = by_name["filtered_accuracy"][0].details
         drawn["filtered_accuracy"] = plots.filter_curves(
@@ -108,6 +110,7 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
         figures={name: Markup(drawing.svg(each, name)) for name, each in drawn.items()},
         verdict=_verdict(by_name),
         audit=_audit(by_name),
+        rounding=_rounding(by_name),
         verdict_radius=_RADIUS,
         values=math.prod(facts.shape),
         lipschitz=next((r for r in by_name.get("bound/network", []) if r.epoch is None), None),
@@ -137,6 +140,18 @@ def _verdict(by_name: dict[str, list[Record]]) -> Record | None:
     """The record of certified accuracy at the radius that the field compares at."""
     certified = by_name.get("certified_accuracy", [])
     return next((r for r in certified if math.isclose(r.details["radius"], _RADIUS)), None)
+
+
+def _rounding(by_name: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    """A row for each arithmetic: what it loses, and the shares certified in it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for record in by_name.get("certified_accuracy_in", []):
+        name = record.details["arithmetic"]
+        row = rows.setdefault(name, {"arithmetic": name, "loss": None, "shares": []})
+        row["shares"].append(record)
+    for record in by_name.get("rounding_loss", []):
+        rows[record.details["arithmetic"]]["loss"] = record
+    return list(rows.values())
 
 
 def _audit(by_name: dict[str, list[Record]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Figures of a report, each drawn from records alone."""
 
 __all__ = [
+    "band_map",
     "bound_of_layers",
     "bound_of_network",
     "certified_curve",
@@ -70,22 +71,54 @@ def corruption_map(cells: Sequence[Record]) -> Figure:
     names = sorted({name for name, _ in shares})
     means = {name: sum(v for (n, _), v in shares.items() if n == name) for name in names}
     names.sort(key=lambda name: -means[name])
+    table = [[shares.get((name, severity)) for severity in severities] for name in names]
+    return _shares(
+        table, [name.replace("_", " ") for name in names], [str(s) for s in severities], "severity"
+    )
 
-    figure, ax = axes(3.5, 0.6 + 0.22 * len(names))
-    for (name, severity), share in shares.items():
-        column, row = severities.index(severity), names.index(name)
-        tint = Rectangle((column, row), 0.96, 0.92, color=COLORS["first"], alpha=0.7 * share**2)
-        ax.add_patch(tint)
-        text = percent(share, unit=False)
-        ax.text(column + 0.48, row + 0.48, text, ha="center", va="center", fontsize=8.5)
-    ax.set_xlim(0, len(severities))
-    ax.set_ylim(len(names), 0)
-    ax.set_xticks([i + 0.48 for i in range(len(severities))], [str(s) for s in severities])
-    ax.set_yticks([i + 0.48 for i in range(len(names))], [name.replace("_", " ") for name in names])
+
+@styled
+def band_map(cells: Sequence[Record]) -> Figure:
+    """Draws a table of certified shares: a row for each band of frequencies, a column a radius.
+
+    Arguments:
+        cells: Records whose details name the ends of the band, `low` and `high`, and the `radius`.
+    """
+    shares = {(c.details["low"], c.details["high"], c.details["radius"]): c.value for c in cells}
+    radii = sorted({radius for _, _, radius in shares})
+    whole = (0.0, 1.0)
+    ends = sorted({(low, high) for low, high, _ in shares} - {whole})
+    names = [f"{low:g} to {high:g}" if high < 1 else f"{low:g} and above" for low, high in ends]
+    rows = [*ends, whole]
+    table = [[shares.get((*row, radius)) for radius in radii] for row in rows]
+    columns = [radius_name(radius) for radius in radii]
+    return _shares(table, [*names, "all frequencies"], columns, "radius ε of the perturbation")
+
+
+def _shares(
+    table: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+) -> Figure:
+    """A table of shares in per cent, tinted."""
+    figure, ax = axes(3.5, 0.6 + 0.22 * len(rows))
+    for row, shares in enumerate(table):
+        for column, share in enumerate(shares):
+            if share is None:
+                continue
+            tint = Rectangle((column, row), 0.96, 0.92, color=COLORS["first"], alpha=0.7 * share**2)
+            ax.add_patch(tint)
+            text = percent(share, unit=False)
+            ax.text(column + 0.48, row + 0.48, text, ha="center", va="center", fontsize=8.5)
+    ax.set_xlim(0, len(columns))
+    ax.set_ylim(len(rows), 0)
+    ax.set_xticks([i + 0.48 for i in range(len(columns))], columns)
+    ax.set_yticks([i + 0.48 for i in range(len(rows))], rows)
     ax.tick_params(length=0, labelcolor=COLORS["ink"])
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
-    ax.set_xlabel("severity")
+    ax.set_xlabel(label)
     ax.spines[:].set_visible(False)
     return figure
 

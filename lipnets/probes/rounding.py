@@ -1,0 +1,66 @@
+"""What the rounding of a program costs its certificate, arithmetic by arithmetic."""
+
+__all__ = ["rounding"]
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ..metrics import RADII
+from ..records import Record
+from ..rounding import arithmetic
+from ._registry import Probe, registry
+from .subject import Subject
+
+
+@registry.register
+def rounding(
+    arithmetics: Sequence[str] = ("float64", "float32", "tf32", "bfloat16"),
+    radii: Sequence[float] = RADII[:4],
+    limit: int | None = 200,
+) -> Probe:
+    """Builds the probe of what is left of a certificate in each arithmetic: see `lipnets.rounding`.
+
+    For each arithmetic it yields `rounding_loss`, the median share of a radius that is lost to what
+    the program rounds, over the images that would have one if nothing were rounded; and
+    `certified_accuracy_in` at each radius.  The detail `arithmetic` names it.
+
+    Arguments:
+        arithmetics: The names of arithmetics, of `lipnets.rounding.ARITHMETICS`.
+        radii: The radii, ℓ2 in pixels of [0, 1].
+        limit: The number of images, evenly spaced; None for all.
+
+    Raises:
+        ValueError: If there is no arithmetic of a name.
+    """
+    for name in arithmetics:
+        arithmetic(name)
+
+    def probe(subject: Subject) -> Iterator[Record]:
+        subject = subject.sample(limit)
+        certificate, labels = subject.certificate, subject.labels
+        real = certificate.unrounded(subject.logits, labels)
+        some = (real > 0) & real.isfinite()
+        for name in subject.track(list(arithmetics), "arithmetics"):
+            found = torch.cat(
+                [
+                    certificate.radii_of(z, y, arithmetic=name, images=x)
+                    for z, y, x in zip(
+                        subject.logits.split(subject.batch_size),
+                        labels.split(subject.batch_size),
+                        subject.images.split(subject.batch_size),
+                        strict=True,
+                    )
+                ]
+            )
+            details = {"arithmetic": name, "kind": "proved"}
+            if some.any():
+                lost = ((real - found) / real)[some].median().item()
+                count = int(some.sum())
+                yield subject.record("rounding_loss", lost, "fraction", count, **details)
+            for radius in radii:
+                yield subject.share(
+                    "certified_accuracy_in", found > radius, radius=radius, **details
+                )
+
+    return probe

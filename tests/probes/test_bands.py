@@ -1,0 +1,73 @@
+"""Tests of the probe of bands: its numbers are those of the certificates, counted again."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lipnets.certify import Certificate
+from lipnets.data import Split
+from lipnets.probes import InvariantError, Subject, bands
+
+
+@pytest.fixture
+def smooth(split: Split) -> Subject:
+    """A network whose first layer blurs: it hardly sees fine detail."""
+    blur = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    blur.weight.data = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
+    model = nn.Sequential(nn.Sequential(blur, nn.ReLU(), nn.Flatten()), nn.Linear(36, 4))
+    return Subject.of(model.eval(), split)
+
+
+def test_shares_and_means_are_those_of_the_confined_certificates(smooth: Subject) -> None:
+    records = list(bands(edges=(0.2, 0.4), radii=(0.0, 0.1))(smooth))
+    found = {(r.details["low"], r.details["high"]) for r in records}
+    assert found == {(0.0, 0.2), (0.2, 0.4), (0.4, 1.0), (0.0, 1.0)}
+    for record in records:
+        band = (record.details["low"], record.details["high"])
+        confined = smooth.certificate.confined_to(band)
+        radii = confined.radii(smooth.images, smooth.labels)
+        if record.name == "band_mean_radius":
+            expected = radii.clamp(0, 6).mean().item()
+            assert record.value == pytest.approx(expected, rel=1e-6)
+        else:
+            assert record.value == (radii > record.details["radius"]).double().mean().item()
+
+
+def test_what_a_network_blurs_is_certified_farther(smooth: Subject) -> None:
+    means = {
+        r.details["low"]: r.value
+        for r in bands(edges=(0.45,))(smooth)
+        if r.name == "band_mean_radius"
+    }
+    assert means[0.45] > 2 * means[0.0]
+
+
+def test_edges_beyond_the_corners_of_the_spectrum_are_left_out(smooth: Subject) -> None:
+    records = list(bands(edges=(0.3, 0.8, 3.0), radii=())(smooth))
+    assert {r.details["low"] for r in records} == {0.0, 0.3}
+    with pytest.raises(ValueError, match="ascend"):
+        bands(edges=(0.3, 0.2))
+    with pytest.raises(ValueError, match="ascend"):
+        bands(edges=(0.0, 0.2))
+
+
+def test_images_that_are_too_large_yield_nothing(split: Split) -> None:
+    images = torch.rand(4, 1, 65, 65, dtype=torch.float32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(65 * 65, 2)).eval()
+    assert not list(bands()(Subject.of(model, Split(images, torch.tensor([0, 1, 0, 1])))))
+
+
+def test_a_band_that_allowed_more_than_all_is_caught(
+    smooth: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(certificate: Certificate, band: tuple[float, float]) -> Certificate:
+        return Certificate(
+            certificate.bound, certificate.slopes * 2, certificate.shape, {}, certificate.program
+        )
+
+    monkeypatch.setattr(Certificate, "confined_to", wrong)
+    with pytest.raises(InvariantError, match="no more than all of them"):
+        list(bands()(smooth))
+    assert math.isfinite(smooth.radii.max().item())

@@ -1,0 +1,36 @@
+"""Tests of the probe of rounding: what it says is lost, counted again from the radii."""
+
+import pytest
+import torch
+
+from lipnets.probes import Subject, rounding
+
+
+def test_losses_and_shares_are_those_of_the_radii(subject: Subject) -> None:
+    names = ("float64", "float32", "bfloat16")
+    records = list(rounding(names, radii=(0.0, 0.02), limit=None)(subject))
+    real = subject.certificate.unrounded(subject.logits, subject.labels)
+    losses = {}
+    for record in records:
+        name = record.details["arithmetic"]
+        radii = subject.certificate.radii(subject.images, subject.labels, arithmetic=name)
+        if record.name == "rounding_loss":
+            losses[name] = record.value
+            lost = ((real - radii) / real)[real > 0].median().item()
+            assert record.value == pytest.approx(lost, rel=1e-5)
+            assert record.count == int((real > 0).sum())
+        else:
+            assert record.value == (radii > record.details["radius"]).double().mean().item()
+    assert 0 < losses["float64"] < 1e-10 < losses["float32"] < 1e-2 < losses["bfloat16"] <= 1
+
+
+def test_an_arithmetic_that_is_none_is_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match="float64, float32, tf32"):
+        rounding(arithmetics=("float8",))
+
+
+def test_where_nothing_is_right_there_is_no_loss(subject: Subject) -> None:
+    predicted = subject.logits.argmax(dim=1)
+    subject.split.labels[:] = (predicted + 1) % 4
+    assert not [r for r in rounding()(subject) if r.name == "rounding_loss"]
+    assert torch.equal(subject.labels, (predicted + 1) % 4)
