@@ -34,7 +34,14 @@ References:
     | https://arxiv.org/abs/2208.03160
 """
 
-__all__ = ["conv_norm", "filtered_conv_gains", "filtered_conv_norm", "roots_of_unity", "torus"]
+__all__ = [
+    "conv_norm",
+    "filtered_conv_gains",
+    "filtered_conv_norm",
+    "roots_of_unity",
+    "tap_sums",
+    "torus",
+]
 
 import itertools
 import math
@@ -127,6 +134,20 @@ def torus(
     reach = stride * (outputs - 1) + dilation * (kernel_size - 1) - padding + 1
     least = max(size + padding, reach, size, stride * outputs)
     return -(-least // stride) * stride
+
+
+def tap_sums(
+    kernel: Tensor, *, groups: int, stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Σ_t K_t over the polyphase taps of a kernel, in float64, with shape (G, O / G, phases · I / G).
+
+    For a kernel that is not negative, its norm bounds that of the convolution: norms of output channels
+    are at most Σ_t K_t applied to the norms of phases, as shifts lengthen no image.
+    """
+    double = kernel.detach().to("cpu", torch.float64)
+    if all(s == 1 for s in stride):
+        return double.flatten(2).sum(dim=2).unflatten(0, (groups, -1))
+    return _Symbol.of(double, groups, stride, dilation).taps.sum(dim=1)
 
 
 def filtered_conv_norm(kernel: Tensor, gain: Tensor) -> float:

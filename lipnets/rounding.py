@@ -8,8 +8,10 @@ R1. A real number of a matrix product or a convolution is the root of some binar
     that sum with a unit u′ > u, and round operands first with a unit v, are `Arithmetic`s too.
 R2. + − × ÷ √ of two numbers are correctly rounded; max, min, |·| and what moves numbers are exact.
 R3. What torch computes by its library of elementary functions (exp, tanh, erf, ...) is within
-    `ELEMENTARY` units of the last place: an assumption, not a theorem, which the certificates of
-    networks that need it name.
+    `ELEMENTARY` units of the last place, in float32 at least: an assumption, not a theorem, which
+    certificates of networks that need it name (`Analysis.assumptions`).
+R4. Numbers are stored by correct rounding, weights and inputs too, and subnormal numbers are kept by
+    the formats whose `tiny` says so.
 
 Winograd and FFT convolutions and Strassen's products are not of the kind R1.
 
@@ -46,6 +48,7 @@ __all__ = [
     "arithmetic",
     "bits",
     "norms",
+    "number",
     "rounding_rule",
 ]
 
@@ -102,10 +105,27 @@ class Arithmetic:
         k = operations * self.summing
         return k / (1 - k) * _UP if k < 0.5 else math.inf
 
+    @property
+    def elementwise(self) -> "Arithmetic":
+        """The arithmetic outside of products: no number is rounded first, none is summed otherwise."""
+        return replace(self, summing=self.unit, operand=0.0, bits=-round(math.log2(self.unit)))
+
+    def stored(self, tensor: Tensor) -> Tensor:
+        """The numbers that the format holds of those of a tensor, in float64; infinite above all."""
+        double = tensor.detach().double()
+        return double.to(self.dtype).double()
+
     def holds(self, tensor: Tensor) -> bool:
         """Whether the format holds the numbers of a tensor as they are."""
-        double = tensor.detach().double()
-        return torch.equal(double.to(self.dtype).double(), double)
+        return torch.equal(self.stored(tensor), tensor.detach().double())
+
+    def sums(self, top: float, grid: int) -> bool:
+        """Whether sums of multiples of 2^-grid, none of them above `top` in modulus, are exact.
+
+        They are whole numbers below 2ᵖ of a power of two that the format has.
+        """
+        fine = 0 <= grid <= 1074 and math.ldexp(1.0, -grid) >= self.tiny
+        return fine and top * _UP < min(math.ldexp(1.0, self.bits - grid), self.largest)
 
 
 # Tensor cores add products in aligned blocks that are cut off: 2⁻²² is a safe reading of the
@@ -150,6 +170,9 @@ def arithmetic(name: str | Arithmetic) -> Arithmetic:
     return ARITHMETICS[name]
 
 
+_arithmetic = arithmetic  # where an argument bears its name
+
+
 @dataclass(frozen=True, eq=False)
 class Ball:
     """Where the computed activations of a program lie, for inputs in a ball.
@@ -160,6 +183,9 @@ class Ball:
         grid: The number g if all their entries are multiples of 2⁻ᵍ, else None.
         center: Activations that were measured, in float64, with shape (B, *S), or None.
         drift: A bound of their distances from the center, with shape (B,).
+
+    Numbers become tensors in float64 on the CPU, with shape () or (B,); one that is not a number
+    bounds nothing, and becomes infinite.
     """
 
     norm: Number
@@ -168,10 +194,21 @@ class Ball:
     center: Tensor | None = None
     drift: Number = math.inf
 
+    def __post_init__(self) -> None:
+        for name in ("norm", "error", "drift"):
+            object.__setattr__(self, name, number(getattr(self, name)))
+
     @property
     def largest(self) -> float:
         """A bound of the norms of all images."""
-        return float(torch.as_tensor(self.norm).max())
+        norm = number(self.norm)
+        return norm.max().item() if norm.numel() else 0.0
+
+
+def number(value: Number) -> Tensor:
+    """A number, or one for each image, in float64 on the CPU; infinite where it is not a number."""
+    double = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    return double.where(~double.isnan(), math.inf)
 
 
 Rule = Callable[[Any, Shape, Ball, "Analysis"], Ball]
@@ -207,17 +244,20 @@ class Analysis:
         known: What was proved of the program before, by another analysis of it: weights are
             bounded once for all arithmetics.
 
+    `assumptions` names what its bounds rest on beside R1, R2 and R4: "R3" if a rule needed it.
+
     Example:
         >>> program = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).double().eval()
-        >>> Analysis("float64")(program, (3,), Ball(norm=2.0)).error < 1e-14
+        >>> bool(Analysis("float64")(program, (3,), Ball(norm=2.0)).error < 1e-14)
         True
     """
 
     def __init__(
         self, arithmetic: str | Arithmetic = FLOAT64, known: "Analysis | None" = None
     ) -> None:
-        self.arithmetic = ARITHMETICS[arithmetic] if isinstance(arithmetic, str) else arithmetic
+        self.arithmetic = _arithmetic(arithmetic)
         self.facts: dict[Any, Any] = {} if known is None else known.facts
+        self.assumptions: set[str] = set()
 
     @torch.no_grad()
     def __call__(self, module: nn.Module, shape: Shape, ball: Ball) -> Ball:
@@ -257,15 +297,10 @@ class Analysis:
         ball: Ball,
         local: Number,
         *,
-        offset: float = 0.0,
+        offset: Number = 0.0,
         grid: int | None = None,
     ) -> Ball:
-        """The ball behind an operation.
-
-        Let F be the operation and f its function, with constant L, X a computed input, and c the
-        center.  ‖F(X)‖ ≤ ‖f(X) − f(0)‖ + ‖f(0)‖ + e.  The new center is what float64 makes of c,
-        F₆₄(c): within e of f(c), as float64 is not coarser than the arithmetic and c no further from
-        the inputs than they are.  So ‖F(X) − F₆₄(c)‖ ≤ e + L ‖X − c‖ + e.
+        """The ball behind a module: see `move`.
 
         Arguments:
             module: The operation.
@@ -276,17 +311,59 @@ class Analysis:
             grid: The grid of its outputs, if they are on one.
         """
         constant = self.lipschitz(module, shape)
-        after = Ball(
-            norm=(constant * ball.norm + offset + local) * _UP,
-            error=(constant * ball.error + local) * _UP,
-            grid=grid,
-        )
-        if ball.center is None:
+        return self.move(ball, module, constant, local, offset=offset, grid=grid)
+
+    def move(
+        self,
+        ball: Ball,
+        operation: Callable[[Tensor], Tensor],
+        constant: float,
+        local: Number,
+        *,
+        offset: Number = 0.0,
+        grid: int | None = None,
+    ) -> Ball:
+        """The ball behind an operation.
+
+        *Theorem.*  Let F be the operation in the arithmetic, F₆₄ in float64, and f its function, with
+        constant L.  Let ‖F(X) − f(X)‖ ≤ e and ‖F₆₄(X) − f(X)‖ ≤ e for every X with ‖X‖ ≤ `norm`, on the
+        grid if there is one, and, if activations were measured, ‖X − c‖ ≤ `drift` for the center c.
+        Then the computed activations F(X) are in the ball that is returned, and so is its center.
+
+        *Proof.*  Let X be computed from inputs of which x is the exact activation.
+        ‖F(X)‖ ≤ ‖f(X) − f(0)‖ + ‖f(0)‖ + e ≤ L ‖X‖ + ‖f(0)‖ + e.  ‖F(X) − f(x)‖ ≤ e + L ‖X − x‖.  The center
+        c is in its own ball: ‖c − c‖ = 0, its norm is below the two that `norm` is the smaller of, and
+        where computed numbers are on a grid, by a rounding that is a part of f or by exact sums of
+        such, so is what float64 computes of c.  So the new center F₆₄(c) is within e of f(c), and
+        ‖F(X) − F₆₄(c)‖ ≤ ‖F(X) − f(X)‖ + ‖f(X) − f(c)‖ + ‖f(c) − F₆₄(c)‖ ≤ e + L ‖X − c‖ + e.  Hence
+        ‖F(X)‖ ≤ ‖F₆₄(c)‖ + that, a second bound of the norm, and both hold of F₆₄(c) itself.  ∎
+
+        That e serves float64 as well is so because float64 has the smallest units of all arithmetics,
+        the smallest of all numbers, and the largest: every bound of a rule grows with the former, and
+        a number that would not fit the latter is bounded by nothing.
+
+        Arguments:
+            ball: The ball of the inputs of the operation.
+            operation: What applies it, to a batch in float64.
+            constant: A bound of L.
+            local: The bound e.
+            offset: A bound of ‖f(0)‖.
+            grid: The grid of its outputs, if they are on one.
+        """
+        norm, error = number(ball.norm), number(ball.error)
+        local = number(local)
+        size = number((constant * norm + offset + local) * _UP)
+        after = Ball(size, (constant * error + local) * _UP, grid)
+        if ball.center is not None:
+            center = operation(ball.center.clone())  # it may work in place
+            drift = (constant * number(ball.drift) + 2 * local) * _UP
+            size = torch.minimum(size, number((norms(center) + drift) * _UP))
+            after = Ball(size, after.error, grid, center, drift)
+        # A number above the largest one is infinite: nothing is known of what comes after.
+        fits = size < self.arithmetic.largest
+        if fits.all():
             return after
-        center = module(ball.center)
-        drift = (constant * ball.drift + 2 * local) * _UP
-        norm = torch.minimum(torch.as_tensor(after.norm), (norms(center) + drift) * _UP)
-        return replace(after, center=center, drift=drift, norm=norm)
+        return replace(after, error=number(after.error).where(fits, math.inf))
 
 
 def norms(images: Tensor) -> Tensor:
@@ -308,7 +385,7 @@ def bits(tensor: Tensor, limit: int = 1074) -> int | None:
         return 0
     mantissa, exponent = torch.frexp(double)  # double = mantissa · 2^exponent, ½ ≤ |mantissa| < 1
     whole = (mantissa * 2.0**53).long()
-    trailing = (whole & -whole).double().log2().long()  # a power of two: its logarithm is exact
+    trailing = torch.frexp((whole & -whole).double())[1].long() - 1  # of a power of two
     finest = int((53 - exponent.long() - trailing).max())
     return max(finest, 0) if finest <= limit else None
 
