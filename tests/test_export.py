@@ -78,3 +78,94 @@ def test_autocast_does_not_reach_the_exported_weights() -> None:
 @pytest.mark.parametrize("module", [nn.ReLU(), nn.Sequential()])
 def test_modules_without_weights_export(module) -> None:
     assert type(export(module)) is type(module)
+
+
+def test_programs_for_one_size_need_the_size() -> None:
+    with pytest.raises(ValueError, match="give its 'shape'"):
+        export(nn.Linear(2, 2), program="exact")
+    with pytest.raises(ValueError, match="plain, float64 or exact"):
+        export(nn.Linear(2, 2), (2,), program="fast")
+
+
+# Weights of fewer bits
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4)).float().eval()
+
+
+def dense(plain: nn.Sequential) -> list[torch.Tensor]:
+    return [m.weight.detach().double() for m in plain if isinstance(m, nn.Linear)]
+
+
+@pytest.mark.parametrize("weights", ["float16", "bfloat16", "int8"])
+def test_weights_of_fewer_bits_are_certified_as_they_are(weights) -> None:
+    model, shape = network(), (3, 2, 2)
+    plain = export(model, shape, weights=weights)
+    certificate = certify(plain, shape)
+    first, last = dense(plain)
+    assert all(not torch.equal(*pair) for pair in zip(dense(plain), dense(model), strict=True))
+    norm = torch.linalg.matrix_norm(first, 2).item()
+    assert norm <= certificate.bound.parts[1].value <= norm * (1 + 1e-9)
+    slopes = norm * torch.cdist(last, last)
+    assert (slopes <= certificate.slopes + 1e-15).all()
+    assert torch.allclose(slopes, certificate.slopes, rtol=1e-8, atol=1e-8)
+    # and neither bound nor logits are those of the network before
+    assert certificate.lipschitz != certify(model, shape).lipschitz
+    x = torch.rand(6, *shape)
+    logits = torch.relu(x.flatten(1) @ first.mT + plain[1].bias.double()) @ last.mT
+    logits = (logits + plain[3].bias.double()).detach()
+    assert torch.allclose(certificate.logits(x), logits)
+    labels = logits.argmax(dim=1)
+    margins = logits.gather(1, labels[:, None]) - logits
+    ratios = (margins / slopes[labels]).masked_fill(margins == 0, torch.inf)
+    radii = certificate.radii(x, labels)
+    assert (radii <= ratios.amin(dim=1)).all()
+    assert torch.allclose(radii, ratios.amin(dim=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "dtype"), [("float16", torch.float16), ("bfloat16", torch.bfloat16)]
+)
+def test_formats_hold_the_exported_weights(weights, dtype) -> None:
+    plain = export(network(), weights=weights)
+    for parameter in plain.parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter.to(dtype).float(), parameter)
+
+
+def levels(weight: torch.Tensor) -> None:
+    """Each row of a matrix holds 255 equidistant numbers at the most, the outermost among them."""
+    for row in weight:
+        scale = row.abs().max() / 127
+        steps = row / scale
+        assert (steps - steps.round()).abs().max() < 1e-4
+
+
+def test_integers_of_eight_bits_are_scaled_for_each_output() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(6, 4, 2, groups=2), nn.Linear(5, 3)
+    ).float()
+    with torch.no_grad():
+        model[2].weight[1] = 0.0
+        for module in model:  # outputs of very different sizes
+            module.weight *= torch.logspace(-2, 2, module.weight.numel()).view_as(module.weight)
+    plain = export(model, weights="int8")
+    levels(plain[0].weight.flatten(1))
+    across = plain[1].weight.unflatten(0, (2, 3)).transpose(1, 2).flatten(0, 1)  # (O, I / G, *K)
+    levels(across.flatten(1))
+    levels(plain[2].weight[[0, 2]])
+    assert not plain[2].weight[1].any()
+    assert torch.equal(plain[0].bias, model[0].bias)
+    for before, after in zip(model, plain, strict=True):
+        assert (before.weight - after.weight).abs().max() <= before.weight.abs().max() / 250
+
+
+def test_weights_that_a_format_cannot_hold_are_refused() -> None:
+    model = network()
+    with torch.no_grad():
+        model[1].weight[0, 0] = 1e5
+    with pytest.raises(ValueError, match="too large for float16"):
+        export(model, weights="float16")
+    with pytest.raises(ValueError, match="one of float16, bfloat16, int8"):
+        export(model, weights="int4")

@@ -5,6 +5,7 @@ __all__ = ["check_slopes", "has_unit_slopes", "refuse_slopes"]
 from torch import nn
 
 from ..bounds import NotCertifiedError, lipschitz
+from ..exact import Round
 
 _ALWAYS = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Sigmoid),
@@ -17,8 +18,11 @@ def has_unit_slopes(activation: nn.Module) -> bool:
 
     So do continuous functions whose derivatives are in [0, 1]: 1 − tanh², σ(1 − σ) ≤ ¼, (1 + |x|)⁻²,
     1 − σ, tanh², and pieces of slope 0 and 1; slopes of 1 and a for LeakyReLU, of 1 and αeˣ, x ≤ 0,
-    for ELU.  Sorting is 1-Lipschitz, but its secants are permutations: it is none of them.
+    for ELU.  Sorting is 1-Lipschitz, but its secants are permutations: it is none of them.  Slopes
+    of compositions multiply; a `Round` is the program of the identity.
     """
+    if type(activation) is nn.Sequential:
+        return all(type(child) is Round or has_unit_slopes(child) for child in activation)
     if isinstance(activation, nn.LeakyReLU):
         return type(activation) is nn.LeakyReLU and 0 <= activation.negative_slope <= 1
     if isinstance(activation, nn.ELU):

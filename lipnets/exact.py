@@ -1,0 +1,77 @@
+"""Activations on grids: what makes sums exact, and a program the same wherever it runs.
+
+**Theorem F4.**  Where all activations are multiples of 2⁻ᵍ, all weights of 2⁻ᵗ, and no partial sum
+reaches 2⁵³⁻ᵍ⁻ᵗ, each is a multiple of 2⁻⁽ᵍ⁺ᵗ⁾ that float64 holds: none is rounded, in whatever order they
+are added, by whatever blocks, fused or not, on any number of threads.
+"""
+
+__all__ = ["Round", "snap"]
+
+import math
+
+from torch import Tensor, nn
+
+from .bounds import Bound, Shape, rule
+from .rounding import Analysis, Ball, rounding_rule
+
+
+class Round(nn.Module):
+    """Puts numbers on a grid: the nearest multiples of 2⁻ᵍ, ties to even.
+
+    **What it is the program of.**  Its real function is the identity: that, and not the staircase
+    that it computes, is what a certificate is about, of constant 1.  The distance of the
+    two, 2⁻⁽ᵍ⁺¹⁾ for each number, is part of the rounding of the program, as if a format of numbers with
+    g binary places had stored them.
+
+    Arguments:
+        bits: The number g of binary places, from 0 to 500.
+
+    Raises:
+        ValueError: If there are less or more.
+
+    Example:
+        >>> Round(2)(torch.tensor([0.3, -1.9, 7.0]))
+        tensor([ 0.2500, -2.0000,  7.0000])
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if bits != int(bits) or not 0 <= bits <= 500:
+            raise ValueError(f"'bits' should be an integer from 0 to 500, got {bits}.")
+        self.bits = int(bits)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, *S) -> (B, *S)
+        return snap(x, self.bits)
+
+
+def snap(x: Tensor, bits: int) -> Tensor:
+    """The nearest multiples of 2⁻ᵍ, exactly, for g binary places.
+
+    Where nothing overflows, products with powers of two are exact, and so is rounding to an integer, which
+    takes no more digits than the number had, or is a power of two.
+    """
+    return (x * 2.0**bits).round() * 2.0**-bits
+
+
+@rule(Round)
+def _identity(module: Round, shape: Shape) -> Bound:
+    """Of the identity, whose program it is: how far it is from that is an error of rounding."""
+    return Bound(1.0, f"Round: the identity, rounded to {module.bits} binary places")
+
+
+@rounding_rule(Round)
+def _nearest(module: Round, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """The nearest multiple of 2⁻ᵍ is within 2⁻⁽ᵍ⁺¹⁾ of each of n numbers, hence within √n times that of all.
+
+    It is computed without error (`snap`) in any format where x 2ᵍ does not overflow.  What is on a
+    grid as coarse stays as it is.
+    """
+    if ball.largest * math.ldexp(1.0, module.bits) >= analysis.arithmetic.largest:
+        return analysis.step(module, shape, ball, math.inf)
+    if ball.grid is not None and ball.grid <= module.bits:
+        return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
+    local = math.ldexp(math.sqrt(math.prod(shape)), -module.bits - 1) * (1 + 2.0**-50)
+    return analysis.step(module, shape, ball, local, grid=module.bits)
