@@ -9,6 +9,7 @@ References:
 
 __all__ = ["Abs", "BetaAbs", "SoftHuber"]
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ..rounding import ELEMENTARY, Analysis, Ball, rounding_rule
 from ._parts import parts, writes
 from ._registry import Card, add
 
@@ -62,6 +64,12 @@ def _some_absolute(module: BetaAbs, shape: Shape) -> Bound:
     return Bound(1.0, "BetaAbs: slopes −1 and 1")
 
 
+@rounding_rule(Abs, BetaAbs)
+def _absolute_rounds(module: nn.Module, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """R2: moduli are exact, and stay on a grid."""
+    return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
+
+
 class SoftHuber(nn.Module):
     """Smooths the absolute value: √(x² + δ²) − δ.
 
@@ -88,6 +96,22 @@ class SoftHuber(nn.Module):
 def _soft_huber(module: SoftHuber, shape: Shape) -> Bound:
     """The slope x / √(x² + δ²) is between −1 and 1, which it approaches."""
     return Bound(1.0, "SoftHuber: slopes in [−1, 1]")
+
+
+@rounding_rule(SoftHuber)
+def _soft_huber_rounds(module: SoftHuber, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """R3 for the root, which is at most |x| + δ: 2 `ELEMENTARY` u of that, an ulp being 2u at most.
+
+    The number δ is rounded to the format twice, by u of itself, where the root has a slope of 1 at
+    most; the difference once, by u of |x| + 2δ at most: (2 `ELEMENTARY` + 5) u (|x| + δ), and what
+    is of second order.  f(0) = 0.  Numbers that underflow are off by the smallest one.
+    """
+    analysis.assumptions.add("R3")
+    a = analysis.arithmetic
+    root = math.sqrt(math.prod(shape)) * (1 + 2.0**-40)
+    size = ball.norm + module.delta * root
+    local = (2 * ELEMENTARY + 8) * a.unit * size + 4 * root * a.tiny
+    return analysis.step(module, shape, ball, local)
 
 
 _SINGLA = "Singla, Singla & Feizi, 2022"

@@ -2,6 +2,7 @@
 
 __all__ = ["Concat", "ConcatResidual"]
 
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from ..bounds import Bound, Shape, lipschitz, refuse_inplace, rule
 from ..linalg import add_up, mul_up, sqrt_up
 from ..program import Affine, lower, lowering
+from ..rounding import Analysis, Ball, rounding_rule
+from ._balls import side_by_side
 
 
 class Concat(nn.Module):
@@ -86,3 +89,11 @@ def _lowered_concat_residual(module: ConcatResidual, shape: Shape) -> nn.Module:
     """Both weights as factors."""
     here, there = (Affine(torch.tensor(w, dtype=torch.float64)) for w in module.weights)
     return Concat(here, nn.Sequential(lower(module.branch, shape), there))
+
+
+@rounding_rule(Concat)
+def _concat_rounds(module: Concat, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """Squares of the errors of branches, and of norms, add up: see `side_by_side`."""
+    start = replace(ball, error=0.0)
+    pairs = [(branch, shape) for branch in module.branches]
+    return side_by_side(module, shape, ball, analysis, pairs, [start] * len(pairs))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ..rounding import Analysis, Ball, rounding_rule
 from ._parts import compare, fuses, marks, parts, weights, writes
 from ._registry import Card, add
 
@@ -85,6 +86,12 @@ def _sorting(module: nn.Module, shape: Shape) -> Bound:
     no two entries are equal, the map is a permutation near x: the constant is attained.
     """
     return Bound(1.0, f"{type(module).__name__}: sorting is 1-Lipschitz")
+
+
+@rounding_rule(MaxMin, GroupSort, FullSort)
+def _sorting_rounds(module: nn.Module, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """R2: maxima and minima are exact, and so is what moves numbers: they stay on a grid."""
+    return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
 
 
 _ANIL = {

@@ -9,17 +9,21 @@ order 1 in a row, each with an angle of its own, which is continuous for all ang
 clips three angles.
 """
 
-__all__ = ["Householder", "Householder2"]
+__all__ = ["Householder", "Householder2", "StoredHouseholder"]
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..bounds import Bound, Shape, rule
+from ..bounds import Bound, NotCertifiedError, Shape, rule
+from ..linalg import mul_up
+from ..program import lowering
+from ..rounding import Analysis, Ball, Number, rounding_rule
 from ._parts import compare, parts, weights, writes
 from ._registry import Card, add
 
@@ -104,6 +108,92 @@ def _reflections(module: _Reflections, shape: Shape) -> Bound:
     up; and so are compositions.  For every θ, (sin θ/2)² + (cos θ/2)² = 1.  Attained where t has a sign.
     """
     return Bound(1.0, f"{type(module).__name__}: reflections of half planes")
+
+
+class StoredHouseholder(nn.Module):
+    """Householder activations, one after another, whose normals are stored and not computed.
+
+    With the normal v, z ↦ z where vᵀz ≥ 0, and z − 2(vᵀz)v elsewhere, in each pair of channels.
+
+    Arguments:
+        normals: The numbers s and c of the normals v = (s, −c), with shape (order, C / 2, 2).
+    """
+
+    def __init__(self, normals: Tensor) -> None:
+        super().__init__()
+        self.normals = nn.Parameter(normals.detach().clone())
+
+    def extra_repr(self) -> str:
+        return f"channels={2 * self.normals.shape[1]}, order={len(self.normals)}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
+        first, second = x.unflatten(1, (-1, 2)).unbind(2)
+        for normal in self.normals:
+            sine, cosine = normal.view(-1, *[1] * (x.ndim - 2), 2).unbind(-1)
+            inside = (second * cosine - first * sine).clamp_min(0)
+            first, second = first + 2 * inside * sine, second - 2 * inside * cosine
+        return torch.stack([first, second], dim=2).flatten(1, 2)
+
+
+@lowering(Householder, Householder2)
+def _lowered(module: _Reflections, shape: Shape) -> nn.Module:
+    """Sines and cosines of half angles, as float64 computes them once."""
+    halves = module.angles.detach().double() / 2
+    return StoredHouseholder(torch.stack([halves.sin(), halves.cos()], dim=-1))
+
+
+@rule(StoredHouseholder)
+def _stored_reflections(module: StoredHouseholder, shape: Shape) -> Bound:
+    """The identity on one side of a line, I − 2vvᵀ on the other: max(1, |1 − 2‖v‖²|).
+
+    The map is continuous, linear on both sides: its slopes along a segment are those of either.  The
+    eigenvalues of I − 2vvᵀ are 1 and 1 − 2‖v‖², with ‖v‖² = s² + c², an exact fraction.  Pairs are
+    disjoint coordinates; reflections one after another multiply.
+    """
+    if module.normals.shape[1:] != (shape[0] / 2, 2):
+        raise NotCertifiedError(
+            f"StoredHouseholder of {2 * module.normals.shape[1]} channels takes no examples of shape "
+            f"{tuple(shape)}."
+        )
+    value = 1.0
+    for square in _squares(module):
+        value = mul_up(value, max(Fraction(1), abs(1 - 2 * square)))
+    return Bound(value, "StoredHouseholder: reflections of half planes")
+
+
+def _squares(module: StoredHouseholder) -> list[Fraction]:
+    """The largest ‖v‖² of each reflection."""
+    return [
+        max(Fraction(sine) ** 2 + Fraction(cosine) ** 2 for sine, cosine in normals)
+        for normals in module.normals.double().tolist()
+    ]
+
+
+@rounding_rule(StoredHouseholder)
+def _reflections_round(
+    module: StoredHouseholder, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """γ₇ (1 + 4m) ‖z‖ for each reflection, m = ‖v‖² at most; its own constant applies to those before.
+
+    *Proof.*  Each product of s or c is rounded up to three times, with its storage and its sum: t = −vᵀz
+    is off by γ₃ ‖v‖ ‖z‖, and so is max(t, 0), as max is exact.  With that, z + 2 max(t, 0) v is off by
+    2 ‖v‖ times as much, and by γ₃ (‖z‖ + 2 ‖v‖² ‖z‖) in what it rounds itself: γ₃ (1 + 4m) ‖z‖ in
+    all, and what is of second order, less than the difference to γ₇.  Of up to eight operations on each
+    entry, underflow costs the smallest number each, times 2 ‖v‖ where it is multiplied.
+    """
+    a = analysis.arithmetic.elementwise
+    largest = [float(square) * (1 + 2.0**-40) for square in _squares(module)]
+    norm: Number = ball.norm
+    local: Number = 0.0
+    for square in largest:
+        constant = max(1.0, abs(2 * square - 1)) * (1 + 2.0**-40)
+        underflow = 8 * math.sqrt(math.prod(shape)) * (2 + 2 * square) * a.tiny
+        own = a.gamma(7) * (1 + 4 * square) * norm + underflow
+        local = constant * local + own
+        norm = constant * norm + own
+    if 4 * ball.largest * max(1.0, *largest) ** len(largest) >= a.largest:
+        local = math.inf
+    return analysis.step(module, shape, ball, local)
 
 
 _SINGLA: dict[str, Any] = {

@@ -10,6 +10,7 @@ activation is the absolute value of what is above −1.
 
 __all__ = ["NActivation"]
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ..rounding import Analysis, Ball, bits, norms, rounding_rule
 from ._parts import parts, writes
 from ._registry import Card, named
 
@@ -77,6 +79,36 @@ class NActivation(nn.Module):
 def _n_activation(module: NActivation, shape: Shape) -> Bound:
     """Continuous and piecewise linear: x ↦ clamp(x, a, b) has slopes 0, 1, 0, hence 1, −1 and 1."""
     return Bound(1.0, "NActivation: slopes 1 and −1")
+
+
+@rounding_rule(NActivation)
+def _n_activation_rounds(module: NActivation, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """Clamping is exact (R2), twice a number too; a difference is rounded by u of itself.
+
+    Thresholds that the format does not hold are rounded by u of themselves at most, and the function
+    moves twice as far as the farther of them.  It is below |x| + |f(0)| in modulus, where
+    |f(0)| ≤ 2 min(|a|, |b|).  If thresholds are multiples of 2⁻ᵗ and inputs of 2⁻ᵍ, so are outputs, of
+    the finer of both, which are exact if their modulus fits the format.
+    """
+    a = analysis.arithmetic.elementwise
+    moduli = module.thresholds.detach().double().abs()
+    repeated = math.sqrt(math.prod(shape[1:])) * (1 + 2.0**-40)
+    offset = 2 * float(norms(moduli.amin(dim=0)[None])) * repeated
+    stored = a.holds(module.thresholds)
+    grid = None
+    if ball.grid is not None and stored:
+        step = bits(module.thresholds)
+        if step is not None:
+            grid = max(ball.grid, step)
+    top = ball.largest + 2 * moduli.max().item()
+    if grid is not None and a.sums(2 * top, grid):
+        return analysis.step(module, shape, ball, 0.0, offset=offset, grid=grid)
+    moved = 0.0 if stored else 2 * a.unit * float(norms(moduli.amax(dim=0)[None])) * repeated
+    underflow = 4 * math.sqrt(math.prod(shape)) * a.tiny
+    local = a.unit * (ball.norm + offset + moved) * (1 + a.unit) + moved + underflow
+    if 2 * top >= a.largest:
+        local = math.inf
+    return analysis.step(module, shape, ball, local, offset=offset)
 
 
 class _Bend(Function):

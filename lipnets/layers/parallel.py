@@ -3,12 +3,15 @@
 __all__ = ["Parallel"]
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..program import lower, lowering
+from ..rounding import Analysis, Ball, norms, number, rounding_rule
+from ._balls import side_by_side
 
 
 class Parallel(nn.Module):
@@ -58,3 +61,30 @@ def _lowered(module: Parallel, shape: Shape) -> nn.Module:
     pairs = zip(module.branches, module.split_sizes, strict=True)
     branches = [lower(branch, (size, *shape[1:])) for branch, size in pairs]
     return Parallel(branches, module.split_sizes)
+
+
+@rounding_rule(Parallel)
+def _parallel_rounds(module: Parallel, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """A group of channels is no longer than all of them, and no farther from its part of a center.
+
+    What branches make of their groups is put together by `side_by_side`.
+    """
+    pairs = [
+        (branch, (size, *shape[1:]))
+        for branch, size in zip(module.branches, module.split_sizes, strict=True)
+    ]
+    starts = [replace(ball, error=0.0)] * len(pairs)
+    if ball.center is not None:
+        starts = [
+            replace(
+                start, center=center, norm=torch.minimum(number(ball.norm), _reach(center, ball))
+            )
+            for start, center in zip(
+                starts, ball.center.split(module.split_sizes, dim=1), strict=True
+            )
+        ]
+    return side_by_side(module, shape, ball, analysis, pairs, starts)
+
+
+def _reach(center: Tensor, ball: Ball) -> Tensor:
+    return number((norms(center) + ball.drift) * (1 + 2.0**-40))

@@ -35,6 +35,7 @@ from ..convolutions import conv_norm
 from ..linalg import mul_up
 from ..parametrizations._precision import full_precision
 from ..program import Affine, lower, lowering
+from ..rounding import Analysis, Ball, rounding_rule
 from ._registry import Card, add, named
 from ._sizes import known_size, pair
 from .scale import Scale
@@ -165,6 +166,35 @@ def _l2_norm_pool2d(module: L2NormPool2d, shape: Shape) -> Bound:
     return _unit("L2NormPool2d", shape)
 
 
+@rounding_rule(L2NormPool2d)
+def _l2_norm_pool2d_rounds(
+    module: L2NormPool2d, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """As `_root_error`, of sums of as many squares as a window has pixels, divided once."""
+    pixels = math.prod(module.kernel_size)
+    return _root_error(module, shape, ball, analysis, pixels, pixels + 3)
+
+
+def _root_error(
+    module: nn.Module, shape: Shape, ball: Ball, analysis: Analysis, pixels: int, roundings: int
+) -> Ball:
+    """Sums of squares are positive, hence off by γ of themselves, and their roots by half of that.
+
+    A sum of k squares, and what it is divided and multiplied by, is off by γₙ of itself for n
+    roundings, its root by γₙ of itself at most, and is rounded once more: γ_{n+1} ‖f(X)‖, and
+    ‖f(X)‖ ≤ ‖X‖ as f is 1-Lipschitz with f(0) = 0.  What underflows is at most 2k + 4 of the
+    smallest numbers in such a sum, and moves its root by the root of that at most.  Squares above the
+    largest number are infinite.
+    """
+    a = analysis.arithmetic.elementwise
+    outputs = math.prod(analysis.output_shape(module, shape))
+    underflow = math.sqrt(outputs * (2 * pixels + 4)) * math.sqrt(a.tiny)
+    local = a.gamma(roundings + 1) * ball.norm + underflow * (1 + 2.0**-40)
+    if 2 * pixels * ball.largest**2 >= a.largest:
+        local = math.inf
+    return analysis.step(module, shape, ball, local)
+
+
 class AdaptiveL2NormPool2d(nn.Module):
     """The ℓ2 norms of the windows of `nn.AdaptiveAvgPool2d`, divided by √r as in `L2NormPool2d`.
 
@@ -193,6 +223,17 @@ class AdaptiveL2NormPool2d(nn.Module):
 def _adaptive_l2_norm_pool2d(module: AdaptiveL2NormPool2d, shape: Shape) -> Bound:
     """As for `L2NormPool2d`, where r is counted for the windows at this size."""
     return _unit("AdaptiveL2NormPool2d", shape)
+
+
+@rounding_rule(AdaptiveL2NormPool2d)
+def _adaptive_l2_norm_pool2d_rounds(
+    module: AdaptiveL2NormPool2d, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """As `_root_error`: a mean is divided along both axes, and multiplied by their lengths again."""
+    outputs = analysis.output_shape(module, shape)
+    sizes = zip(_size(shape), _size(outputs), strict=True)
+    pixels = math.prod(max(_adaptive_windows(size, count)[0]) for size, count in sizes)
+    return _root_error(module, shape, ball, analysis, pixels, pixels + 7)
 
 
 class AdaptiveScaledAvgPool2d(nn.Module):

@@ -2,6 +2,8 @@
 
 __all__ = ["ConvexResidual", "Residual"]
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -11,6 +13,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, refuse_inplace, rule
 from ..linalg import add_up, mul_up
 from ..program import Affine, lower, lowering
+from ..rounding import Analysis, Ball, norms, number, rounding_rule
+from ._balls import at_zero, together
 
 
 class Residual(nn.Module):
@@ -128,3 +132,40 @@ def _lowered_convex(module: ConvexResidual, shape: Shape) -> nn.Module:
     _branch(module, shape)
     alpha = module.alpha.detach().double()
     return Residual(nn.Sequential(lower(module.branch, shape), Affine(alpha)), Affine(1 - alpha))
+
+
+@rounding_rule(Residual)
+def _residual_rounds(module: Residual, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """The errors of both, and u of their sum, which is rounded (R2), with `together`.
+
+    The sum X of what both computed is at most as long as both, and, where activations were measured,
+    as the sum of the centers and both drifts.  On grids, sums are multiples of the finer step: exact
+    if none can need more bits than the format has.
+    """
+    a = analysis.arithmetic.elementwise
+    start = replace(ball, error=0.0)
+    one = analysis(module.branch, shape, start)
+    two = start if module.shortcut is None else analysis(module.shortcut, shape, start)
+    count = math.prod(analysis.output_shape(module, shape))
+    center, size = None, number(one.norm + two.norm)
+    if one.center is not None and two.center is not None:
+        center = one.center + two.center
+        near = norms(center) * (1 + 2.0**-40) + one.drift + two.drift
+        size = torch.minimum(size, number(near))
+    grid = None
+    if one.grid is not None and two.grid is not None:
+        grid = max(one.grid, two.grid)
+        grid = grid if a.sums(size.max().item(), grid) else None
+    rounded = 0.0 if grid is not None else a.unit * size + math.sqrt(count) * a.tiny
+    zero = 0.0 if module.shortcut is None else at_zero(module.shortcut, shape, analysis)
+    return together(
+        module,
+        shape,
+        ball,
+        analysis,
+        local=one.error + two.error + rounded,
+        offset=at_zero(module.branch, shape, analysis) + zero,
+        norm=(size + rounded) * (1 + 2.0**-40),
+        center=center,
+        grid=grid,
+    )

@@ -11,6 +11,7 @@ slope that was clipped gets no derivative.  Neither a scale nor a penalty of tot
 
 __all__ = ["LinearSpline"]
 
+import math
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..bounds import Bound, Shape, rule
+from ..rounding import Analysis, Ball, norms, rounding_rule
 from ._parts import parts, writes
 from ._registry import Card, named
 
@@ -103,6 +105,41 @@ def _linear_spline(module: LinearSpline, shape: Shape) -> Bound:
     """
     slope = module.slopes.double().clamp(-1, 1).abs().max().item()
     return Bound(slope, "LinearSpline: largest slope")
+
+
+@rounding_rule(LinearSpline)
+def _linear_spline_rounds(
+    module: LinearSpline, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """The line of each piece is rounded, and the piece may be that of a neighbour.
+
+    *Lines.*  Let l be the limit, K the number of knots, o the value at the first one.  Values at knots
+    are o plus sums of slopes times the spacing, of modulus |o| + 2l at most, and K + 3 roundings each;
+    places of knots are off by 8u l; slopes, where the format does not hold them, by u; a height, value
+    minus slope × place, of modulus |o| + 3l at most, is rounded twice more, and the line at x twice.
+    Together at most γ_{K+16} (|o| + 3l + |x|).
+
+    *Pieces.*  The place (x + l)/h of an entry among knots is computed with an error of
+    e = 4u (|x| + l)/h at most, h being the spacing.  If that moves it to another piece, x is within
+    e h of each knot between the two, of which there are e + 1 at most; at each, lines of slopes in
+    [−1, 1] part by 2 e h at most: 8u (|x| + l)(e + 1).
+
+    The function is continuous of slope 1 at most, o at −l: |f(0)| ≤ |o| + l.
+    """
+    a = analysis.arithmetic.elementwise
+    count, limit = math.prod(shape), module.limit
+    offsets = float(norms(module.offset[None])) * math.sqrt(math.prod(shape[1:])) * (1 + 2.0**-40)
+    limits = limit * math.sqrt(count) * (1 + 2.0**-40)
+    spacing = 2 * limit / (module.knots - 1)
+    lines = a.gamma(module.knots + 16) * (offsets + 3 * limits + ball.norm)
+    places = 5 * a.unit * (ball.norm + limit) / spacing
+    pieces = 10 * a.unit * (ball.norm + limits) * (places + 1)
+    underflow = (module.knots + 16) * (1 + limit) * (1 + 1 / spacing) * math.sqrt(count) * a.tiny
+    local = lines + pieces + underflow
+    top = (module.offset.detach().double().abs().max().item() + 3 * limit + ball.largest) * 2
+    if top * (1 + 1 / spacing) >= a.largest or module.knots * a.unit > 1:  # no room for pieces
+        local = math.inf
+    return analysis.step(module, shape, ball, local, offset=offsets + limits)
 
 
 def _pieces(x: Tensor, knots: int, limit: float) -> Tensor:
