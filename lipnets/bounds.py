@@ -11,6 +11,7 @@ that the stored weights define.
 __all__ = [
     "Bound",
     "NotCertifiedError",
+    "Proved",
     "Shape",
     "chain",
     "class_name",
@@ -20,6 +21,7 @@ __all__ = [
     "output_shape",
     "refuse_inplace",
     "refuse_unknown",
+    "remembering",
     "rule",
     "rule_of",
     "without_autocast",
@@ -29,6 +31,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -118,9 +121,32 @@ def lipschitz(module: nn.Module, shape: Shape) -> Bound:
         NotCertifiedError: If no rule covers the module; if it is in training mode, hooked or
             patched; if a weight is not finite; or if its configuration has no proved constant.
     """
-    bound = rule_of(module)
+    known, key = _PROVED.get(), (id(module), tuple(shape))
+    if known is not None and key in known:
+        return known[key][0]
+    find = rule_of(module)
     with without_autocast(module):
-        return bound(module, shape)
+        bound = find(module, shape)
+    if known is not None:
+        known[key] = (bound, module)  # the module lives as long: its id is its own
+    return bound
+
+
+Proved = dict[tuple[int, Shape], tuple[Bound, nn.Module]]
+_PROVED: ContextVar[Proved | None] = ContextVar("_PROVED", default=None)
+
+
+@contextmanager
+def remembering(proved: Proved) -> Iterator[None]:
+    """A context in which each module is bounded once, and its bound put in `proved`.
+
+    For modules that do not change as long as `proved` is used.
+    """
+    before = _PROVED.set(proved)
+    try:
+        yield
+    finally:
+        _PROVED.reset(before)
 
 
 def rule_of(module: nn.Module) -> Rule:

@@ -53,7 +53,6 @@ from .linalg import U, mul_up, row_distances
 from .program import lower
 from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
 from .rounding_rules import row_errors
-from .rules import lipschitz
 
 Norm = Literal["l2", "linf", "l1"]
 _FORMAT = "lipnets certificate 1"
@@ -340,11 +339,13 @@ class Certificate:
             raise ValueError("This certificate was loaded without its network: certify the model.")
         analysis = Analysis(arithmetic, self._facts)
         unit = analysis.arithmetic.unit
-        reach = (sizes + radii) * (1 + unit) * (1 + 4 * U)
-        ball = Ball(norm=reach, error=unit * reach)
+        lost = analysis.arithmetic.tiny * math.sqrt(math.prod(self.shape))  # what underflows
+        reach = ((sizes + radii) * (1 + unit) + lost) * (1 + 8 * U)
+        ball = Ball(norm=reach, error=unit * reach + lost)
         if images is not None and analysis.arithmetic != FLOAT64:
-            drift = radii + unit * reach
-            ball = Ball(ball.norm, ball.error, center=images.to(torch.float64), drift=drift)
+            device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
+            center = images.to(device, torch.float64)
+            ball = Ball(ball.norm, ball.error, center=center, drift=radii + ball.error)
         *before, head = [module for _, module in chain(self.program)] or [self.program]
         if not before or type(head) is not nn.Linear:
             after = analysis(self.program, self.shape, ball)
@@ -356,7 +357,8 @@ class Certificate:
         own = row_errors(head, ball, analysis).expand(len(labels), -1)  # (B, K)
         distances = analysis.once(head, "distances", lambda: row_distances(head.weight))
         moved = distances[labels] * _column(ball.error, labels)
-        return (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
+        errors = (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
+        return errors.where(~errors.isnan(), math.inf)  # what overflowed, between equal rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the certificate as an `.npz` file without pickles, whole or not at all."""
@@ -433,7 +435,8 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
     plain = export(model, shape)
     # In float64 first: layers that compute their weights in each forward do so in float64 then.
     program = lower(copy.deepcopy(plain).double(), shape)
-    bound = lipschitz(program, shape)
+    facts = Analysis()
+    bound = facts.bound(program, shape)
     outputs = output_shape(program, shape)
     if len(outputs) != 1:
         raise NotCertifiedError(
@@ -453,6 +456,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         shape=tuple(shape),
         weights=_hashes(plain),
         program=program,
+        _facts=facts,
     )
 
 

@@ -61,13 +61,16 @@ import torch
 from torch import Tensor, nn
 
 from .bounds import (
+    Bound,
     NotCertifiedError,
+    Proved,
     Shape,
     class_name,
     forward_owner,
     lipschitz,
     output_shape,
     refuse_unknown,
+    remembering,
     without_autocast,
 )
 
@@ -257,6 +260,7 @@ class Analysis:
     ) -> None:
         self.arithmetic = _arithmetic(arithmetic)
         self.facts: dict[Any, Any] = {} if known is None else known.facts
+        self.proved: Proved = {} if known is None else known.proved
         self.assumptions: set[str] = set()
 
     @torch.no_grad()
@@ -285,7 +289,12 @@ class Analysis:
 
     def lipschitz(self, module: nn.Module, shape: Shape) -> float:
         """The proved Lipschitz constant of a module."""
-        return self.once(module, ("lipschitz", shape), lambda: lipschitz(module, shape).value)
+        return self.bound(module, shape).value
+
+    def bound(self, module: nn.Module, shape: Shape) -> Bound:
+        """The bound of a module, which is proved once, as are those of the modules in it."""
+        with remembering(self.proved):
+            return lipschitz(module, shape)
 
     def output_shape(self, module: nn.Module, shape: Shape) -> Shape:
         return self.once(module, ("shape", shape), lambda: output_shape(module, shape))
