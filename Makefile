@@ -44,7 +44,7 @@ format: $(BIN)/.installed
 	$(BIN)/ruff format
 
 benchmark: $(BIN)/.installed
-	$(BIN)/python benchmarks/bounds.py
+	$(BIN)/python benchmarks/certificates.py
 
 mutation: $(BIN)/.installed
 	$(BIN)/python tests/mutation.py
