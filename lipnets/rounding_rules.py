@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import conv
 
+from . import rounding_elementwise  # noqa: F401 - registers its rules
 from .bounds import NotCertifiedError, Shape, class_name
 from .convolutions import tap_sums
 from .linalg import ETA, add_up, gamma, matrix_norm, scale_up, sqrt_up, unit_scale
