@@ -19,7 +19,7 @@ def bands(edges: Sequence[float] = (0.125, 0.25, 0.375), radii: Sequence[float] 
 
     For each band, and for all frequencies at once, it yields `band_certified_accuracy` at each
     radius, and `band_mean_radius`, the mean of certified radii where wrong ones count as 0.  Details
-    are `low` and `high`, in cycles per pixel: the lower one is in the band, the upper one not.
+    are `begin` and `end`, in cycles per pixel: the lower one is in the band, the upper one not.
 
     Images that are too large for their waves to be written down, or not images, yield nothing.
 
@@ -52,7 +52,7 @@ def bands(edges: Sequence[float] = (0.125, 0.25, 0.375), radii: Sequence[float] 
                 law="a band of frequencies allows no more than all of them",
                 came=f"a radius that is smaller by {behind:.3g} for frequencies in [{low}, {high})",
             )
-            details = {"low": low, "high": high, "kind": "proved"}
+            details = {"begin": low, "end": high, "kind": "proved"}
             mean = found.clamp(0, diameter).mean().item()
             yield subject.record("band_mean_radius", mean, "l2 pixels", len(subject), **details)
             for radius in radii:

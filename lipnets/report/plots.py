@@ -82,9 +82,9 @@ def band_map(cells: Sequence[Record]) -> Figure:
     """Draws a table of certified shares: a row for each band of frequencies, a column a radius.
 
     Arguments:
-        cells: Records whose details name the ends of the band, `low` and `high`, and the `radius`.
+        cells: Records whose details name the `begin` and the `end` of the band, and the `radius`.
     """
-    shares = {(c.details["low"], c.details["high"], c.details["radius"]): c.value for c in cells}
+    shares = {(c.details["begin"], c.details["end"], c.details["radius"]): c.value for c in cells}
     radii = sorted({radius for _, _, radius in shares})
     whole = (0.0, 1.0)
     ends = sorted({(low, high) for low, high, _ in shares} - {whole})

@@ -22,10 +22,10 @@ def smooth(split: Split) -> Subject:
 
 def test_shares_and_means_are_those_of_the_confined_certificates(smooth: Subject) -> None:
     records = list(bands(edges=(0.2, 0.4), radii=(0.0, 0.1))(smooth))
-    found = {(r.details["low"], r.details["high"]) for r in records}
+    found = {(r.details["begin"], r.details["end"]) for r in records}
     assert found == {(0.0, 0.2), (0.2, 0.4), (0.4, 1.0), (0.0, 1.0)}
     for record in records:
-        band = (record.details["low"], record.details["high"])
+        band = (record.details["begin"], record.details["end"])
         confined = smooth.certificate.confined_to(band)
         radii = confined.radii(smooth.images, smooth.labels)
         if record.name == "band_mean_radius":
@@ -37,7 +37,7 @@ def test_shares_and_means_are_those_of_the_confined_certificates(smooth: Subject
 
 def test_what_a_network_blurs_is_certified_farther(smooth: Subject) -> None:
     means = {
-        r.details["low"]: r.value
+        r.details["begin"]: r.value
         for r in bands(edges=(0.45,))(smooth)
         if r.name == "band_mean_radius"
     }
@@ -46,7 +46,7 @@ def test_what_a_network_blurs_is_certified_farther(smooth: Subject) -> None:
 
 def test_edges_beyond_the_corners_of_the_spectrum_are_left_out(smooth: Subject) -> None:
     records = list(bands(edges=(0.3, 0.8, 3.0), radii=())(smooth))
-    assert {r.details["low"] for r in records} == {0.0, 0.3}
+    assert {r.details["begin"] for r in records} == {0.0, 0.3}
     with pytest.raises(ValueError, match="ascend"):
         bands(edges=(0.3, 0.2))
     with pytest.raises(ValueError, match="ascend"):
