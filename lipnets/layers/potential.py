@@ -19,8 +19,11 @@ __all__ = [
     "cpl_linear",
     "sll_conv2d",
     "sll_linear",
+    "there_and_back",
 ]
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -32,6 +35,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import CPL, SLL
+from ..rounding import Analysis, Ball, Number, number, rounding_rule
+from ..rounding_rules import LinearMap, conv_map, linear_map
 from ._convolution import refuse_padding, start_orthogonal
 from ._registry import Card, drop_in
 from ._slopes import check_slopes, refuse_slopes
@@ -187,6 +192,92 @@ def _potential(module: PotentialLinear | PotentialConv2d, shape: Shape) -> Bound
     square = Fraction(inner.value) ** 2
     value = max(1.0, mul_up(max(square - 1, Fraction(0))))
     return Bound(value, "Potential: max(1, ‖W‖² − 1)", (inner,))
+
+
+@rounding_rule(PotentialLinear, PotentialConv2d)
+def _potential_rounding(
+    module: PotentialLinear | PotentialConv2d, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """What is rounded on the way through W, σ and Wᵀ, and u of the difference of X and that.
+
+    On grids that fit the format, differences of exact numbers are exact.
+    """
+    inner = module.inner
+    there = (
+        linear_map(inner, shape, analysis)
+        if isinstance(inner, nn.Linear)
+        else conv_map(inner, shape, analysis)
+    )
+    after, offset = there_and_back(module, shape, ball, analysis, there, inner.weight, shape)
+    a, total = analysis.arithmetic.elementwise, number(ball.norm) + number(after.norm)
+    if ball.grid is not None and after.grid is not None:
+        grid = max(ball.grid, after.grid)
+        if a.sums(total.max().item(), grid):
+            return analysis.step(module, shape, ball, after.error, offset=offset, grid=grid)
+    return analysis.step(module, shape, ball, after.error + a.unit * total, offset=offset)
+
+
+def there_and_back(
+    module: nn.Module,
+    shape: Shape,
+    ball: Ball,
+    analysis: Analysis,
+    there: LinearMap,
+    weight: Tensor,
+    outs: Shape,
+) -> tuple[Ball, Number]:
+    """The ball of A*σ(Bx + b), its error that of what is computed of a computed x; and ‖A*σ(b)‖.
+
+    Errors add up as behind any chain: `Analysis.move`.  The norm of moduli of an adjoint is that of
+    the map; a sum of A* takes products of all outputs of a group with all taps, at the most.
+
+    Arguments:
+        module: The block, with an `inner` layer and an `activation`.
+        shape: The shape of an example of its input.
+        ball: The ball of its inputs.
+        analysis: The analysis that asks.
+        there: The map B with b.
+        weight: The weights of A, a map as `inner`, of a norm below the constant of `there`.
+        outs: The shape of an example of the output.
+    """
+    inner: nn.Linear | nn.Conv2d = module.inner  # pyright: ignore[reportAssignmentType]
+    activation: nn.Module = module.activation  # pyright: ignore[reportAssignmentType]
+    groups = getattr(inner, "groups", 1)
+    refuse_slopes(activation)
+
+    def rows(weights: Tensor) -> float:
+        return there.rows(weights.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1))
+
+    def apply(x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+        if isinstance(inner, nn.Linear):
+            return F.linear(x, weights.mT)
+        return adjoint(inner, weights, x, torch.Size(outs[1:]))
+
+    back = replace(
+        there,
+        weight=weight,
+        bias=None,
+        terms=weight.shape[0] // groups * math.prod(weight.shape[2:]),
+        outputs=math.prod(outs),
+        rows=rows,
+        apply=apply,
+    )
+    b, bias, a = there.weight.detach(), there.bias, weight.detach()
+    start = replace(ball, error=0.0)
+    local, offset, grid = there.rounding(start, analysis, (module, "there"))
+    hidden = analysis.move(
+        start, lambda x: there.apply(x, b, bias), there.constant, local, offset=offset, grid=grid
+    )
+    size = (
+        (*shape[:-1], len(b))
+        if isinstance(inner, nn.Linear)
+        else analysis.output_shape(inner, (inner.in_channels, *shape[1:]))
+    )
+    zero = analysis(activation, size, Ball(norm=offset))
+    hidden = analysis(activation, size, hidden)
+    local, _, grid = back.rounding(hidden, analysis, (module, "back"))
+    after = analysis.move(hidden, lambda x: back.apply(x, a, None), back.constant, local, grid=grid)
+    return after, number(zero.norm) * back.constant * (1 + 2.0**-40)
 
 
 _CPL = {

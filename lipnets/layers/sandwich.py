@@ -13,6 +13,7 @@ padding and any size of image.
 
 __all__ = ["SandwichConv2d", "SandwichLinear", "sandwich_conv2d", "sandwich_linear"]
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -24,10 +25,12 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import SLL, Sandwich
+from ..rounding import Analysis, Ball, rounding_rule
+from ..rounding_rules import conv_map, linear_map
 from ._convolution import refuse_padding, start_orthogonal
 from ._registry import Card, drop_in
 from ._slopes import check_slopes, refuse_slopes
-from .potential import adjoint
+from .potential import adjoint, there_and_back
 
 
 class SandwichLinear(nn.Module):
@@ -145,6 +148,14 @@ def _sandwich(module: SandwichLinear | SandwichConv2d, shape: Shape) -> Bound:
     side by side is the sum of one of each, and the outer map is the adjoint of the first: see
     `potential.adjoint`.
     """
+    inner = lipschitz(module.inner, _joint(module, shape))
+    refuse_slopes(module.activation)
+    value = mul_up(Fraction(inner.value) ** 2, Fraction(1, 2))
+    return Bound(value, "Sandwich: ‖[A, B]‖² / 2", (inner,))
+
+
+def _joint(module: SandwichLinear | SandwichConv2d, shape: Shape) -> Shape:
+    """The shape of an example with outputs and inputs side by side."""
     axis, taken, outs = (
         (0, module.in_channels, module.out_channels)
         if isinstance(module, SandwichConv2d)
@@ -156,10 +167,25 @@ def _sandwich(module: SandwichLinear | SandwichConv2d, shape: Shape) -> Bound:
         )
     joint = list(shape)
     joint[axis] += outs
-    inner = lipschitz(module.inner, tuple(joint))
-    refuse_slopes(module.activation)
-    value = mul_up(Fraction(inner.value) ** 2, Fraction(1, 2))
-    return Bound(value, "Sandwich: ‖[A, B]‖² / 2", (inner,))
+    return tuple(joint)
+
+
+@rounding_rule(SandwichLinear, SandwichConv2d)
+def _sandwich_rounding(
+    module: SandwichLinear | SandwichConv2d, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """What is rounded on the way through B, σ and Aᵀ: the norms of both are below that of [A, B]."""
+    joint, inner = _joint(module, shape), module.inner
+    if isinstance(module, SandwichConv2d):
+        channels, outs = (module.out_channels, module.in_channels), module.out_channels
+        both, after = conv_map(module.inner, joint, analysis), (outs, *shape[1:])
+    else:
+        channels, outs = (module.out_features, module.in_features), module.out_features
+        both, after = linear_map(module.inner, joint, analysis), (*shape[:-1], outs)
+    a, b = inner.weight.split(channels, dim=1)
+    there = replace(both, weight=b, terms=b[0].numel())
+    end, offset = there_and_back(module, shape, ball, analysis, there, a, after)
+    return analysis.step(module, shape, ball, end.error, offset=offset, grid=end.grid)
 
 
 @drop_in(
