@@ -219,12 +219,25 @@ def _axis_maps(module: AxisMaps, shape: Shape) -> Bound:
 def _sequential(module: nn.Sequential, shape: Shape) -> nn.Module:
     """Child by child, under the same names."""
     lowered = nn.Sequential()
+    last = None
     for name, child in module._modules.items():  # noqa: SLF001 - named_children skips repetitions
         if child is None:
             continue
-        lowered.add_module(name, lower(child, shape))
-        shape = output_shape(child, shape)
+        shape = shape if last is None else _shape_behind(last, shape)
+        last = lower(child, shape)
+        lowered.add_module(name, last)
     return lowered
+
+
+def _shape_behind(operation: nn.Module, shape: Shape) -> Shape:
+    """As `output_shape`, a hundred times as fast for operations that say it."""
+    if type(operation) is Gather:
+        return operation.shape
+    return (
+        shape
+        if type(operation) in (Affine, nn.Identity, nn.ReLU)
+        else output_shape(operation, shape)
+    )
 
 
 @lowering(
