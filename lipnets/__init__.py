@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name: the module that defines it
     "Bound": "bounds",
     "Certificate": "certify",
+    "Deployed": "deployed",
     "NotCertifiedError": "bounds",
     "audit": "audit",
     "certified_radii": "certify",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .audit import audit
     from .bounds import Bound, NotCertifiedError, lipschitz, rule
     from .certify import Certificate, certified_radii, certify
+    from .deployed import Deployed
     from .export import export
     from .models import create_model, from_pretrained, list_models
     from .rounding import rounding_rule

@@ -346,15 +346,30 @@ class Certificate:
             device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
             center = images.to(device, torch.float64)
             ball = Ball(ball.norm, ball.error, center=center, drift=radii + ball.error)
-        *before, head = [module for _, module in chain(self.program)] or [self.program]
+        return self.margin_errors(self.program, ball, analysis, labels)
+
+    def margin_errors(
+        self, program: nn.Module, ball: Ball, analysis: Analysis, labels: Tensor
+    ) -> Tensor:
+        """Bounds of what a program rounds in the margins of labels: see `errors`.
+
+        Arguments:
+            program: The certified program, or another one of the same real function and head.
+            ball: The ball of its inputs.
+            analysis: The analysis that bounds what it rounds.
+            labels: The classes y, with shape (B,).
+        """
+        *before, head = [module for _, module in chain(program)] or [program]
         if not before or type(head) is not nn.Linear:
-            after = analysis(self.program, self.shape, ball)
+            after = analysis(program, self.shape, ball)
             return (_ROOT_2_UP * _column(after.error, labels)).expand(-1, self.num_classes)
         shape = self.shape
         for module in before:
             ball = analysis(module, shape, ball)
             shape = analysis.output_shape(module, shape)
-        own = row_errors(head, ball, analysis).expand(len(labels), -1)  # (B, K)
+        own = row_errors(head, analysis.entering(head, ball), analysis).expand(
+            len(labels), -1
+        )  # (B, K)
         distances = analysis.once(head, "distances", lambda: row_distances(head.weight))
         moved = distances[labels] * _column(ball.error, labels)
         errors = (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)

@@ -278,7 +278,11 @@ class Analysis:
             )
         self.once(module, "known", lambda: refuse_unknown(module, owner, vars(owner)["forward"]))
         with without_autocast(module):
-            return _RULES[owner](module, tuple(shape), ball, self)
+            return _RULES[owner](module, tuple(shape), self.entering(module, ball), self)
+
+    def entering(self, module: nn.Module, ball: Ball) -> Ball:
+        """The ball of the inputs of a module, for analyses that know more of them."""
+        return ball
 
     def once(self, module: nn.Module, what: Any, compute: Callable[[], Any]) -> Any:
         """What is computed of a module once, and kept under the name `what`."""
