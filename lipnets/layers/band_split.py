@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, output_shape, refuse_inplace, rule
 from ..linalg import mul_up
 from ..parametrizations._precision import full_precision
+from ..program import coordinates, lower, lowering
 from ._fourier import from_spectrum, half_plane, to_spectrum
 from ._sizes import known_size
+from .filtered_conv2d import StoredFilter2d
+from .parallel import Parallel
+from .permute import Permute
 from .responses import partition
 
 _SLACK = 1 + 2.0**-40  # of Σ p², which is 1 but for some roundings in float64
@@ -120,3 +124,41 @@ def _band_split(module: BandSplit, shape: Shape) -> Bound:
     parts = tuple(lipschitz(branch, shape) for branch in module.branches)
     value = mul_up(max(part.value for part in parts), _SLACK)
     return Bound(value, "BandSplit: largest of the bands", parts)
+
+
+@lowering(BandSplit)
+def _lowered(module: BandSplit, shape: Shape) -> nn.Module:
+    """One filter to all bands of each channel, branches on groups of channels, and its adjoint for sums.
+
+    The matrices of the filter are columns of the numbers p, of norm √Σp² = 1.
+    """
+    lipschitz(module, shape)  # refuses what is not the same function
+    channels, size = shape[0], (shape[1], shape[2])
+    factors = module.factors(size).T.to(torch.complex128)  # (P, bands)
+    count = factors.shape[1]
+    columns = factors[:, None, None, :].expand(-1, channels, 1, -1)
+    outs = output_shape(module.branches[0], shape)
+    lowered = nn.Sequential(
+        StoredFilter2d(columns, size, _ALL),
+        coordinates(_swapped(channels, count), (channels * count, *size)),
+        Parallel([lower(branch, shape) for branch in module.branches], [channels] * count),
+    )
+    if module.combine == "cat":
+        return lowered
+    rows = factors[:, None, :, None].expand(-1, outs[0], -1, 1)
+    return lowered.extend(
+        [
+            coordinates(_swapped(count, outs[0]), (count * outs[0], *size)),
+            StoredFilter2d(rows, size, _ALL),
+        ]
+    )
+
+
+_ALL = (0.0, 1.0)  # radii of all frequencies
+
+
+def _swapped(outer: int, inner: int) -> nn.Module:
+    """Channels in groups, the first of all groups first."""
+    return nn.Sequential(
+        nn.Unflatten(1, (outer, inner)), Permute(0, 2, 1, 3, 4), nn.Flatten(1, 2)
+    ).eval()
