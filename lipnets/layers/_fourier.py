@@ -7,16 +7,20 @@ sequences that are real at the frequencies of the second kind: a real orthogonal
 coordinates.
 
 On a small torus the transform is a matrix product along each axis: it is faster than an FFT there,
-puts frequencies in front where the products want them, and pads and crops for nothing.
+puts frequencies in front where the products want them, and pads and crops for nothing.  Layers that
+are exported ask for it on any torus: what a product rounds is proved (`rounding`), and whatever
+library computes it; entries of its matrices are correctly rounded (`convolutions.roots_of_unity`).
 """
 
 __all__ = [
     "apply_symbols",
     "apply_to_parts",
     "apply_to_spectrum",
+    "factors",
     "from_spectrum",
     "half_plane",
     "multiplicities",
+    "roots",
     "spatial_size",
     "to_spectrum",
     "waves",
@@ -29,8 +33,10 @@ from typing import Any, ParamSpec
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.autograd import Function
 
+from ..convolutions import roots_of_unity
 from ..parametrizations._parts import join, split
 
 Size = tuple[int, int]
@@ -60,7 +66,12 @@ def apply_symbols(x: Tensor, symbols: Tensor) -> Tensor:
 
 
 def apply_to_spectrum(
-    x: Tensor, act: Callable[[Tensor], Tensor], period: Size, size: Size | None = None
+    x: Tensor,
+    act: Callable[[Tensor], Tensor],
+    period: Size,
+    size: Size | None = None,
+    *,
+    dense: bool = False,
 ) -> Tensor:
     """Maps the Fourier coefficients of images on a torus, frequency by frequency.
 
@@ -74,11 +85,13 @@ def apply_to_spectrum(
         act: The map, from shape (P, B, I) to (P, B, O).
         period: The height H ≥ h and the width W ≥ w of the torus.
         size: The height and width of the output, those of the images by default.
+        dense: Whether to transform by matrix products on any torus.
 
     Returns:
         Images, with shape (B, O, *size).
     """
-    return from_spectrum(act(to_spectrum(x, period)), period, size or spatial_size(x))
+    spectrum = act(to_spectrum(x, period, dense=dense))
+    return from_spectrum(spectrum, period, size or spatial_size(x), dense=dense)
 
 
 def apply_to_parts(
@@ -103,18 +116,18 @@ def spatial_size(x: Tensor) -> Size:
     return x.shape[-2], x.shape[-1]
 
 
-def to_spectrum(x: Tensor, period: Size) -> Tensor:
+def to_spectrum(x: Tensor, period: Size, *, dense: bool = False) -> Tensor:
     """Fourier coefficients of images in a corner of a torus, with shape (P, B, I), complex."""
-    if _is_small(period):
-        return join(_to_parts(x, period))
+    if dense or _is_small(period):
+        return join(_products_to_parts(x, period))
     spectrum = torch.fft.rfft2(x, s=period)
     return spectrum.flatten(2).permute(2, 0, 1)[_kept(period).to(x.device)]
 
 
-def from_spectrum(spectrum: Tensor, period: Size, size: Size) -> Tensor:
+def from_spectrum(spectrum: Tensor, period: Size, size: Size, *, dense: bool = False) -> Tensor:
     """Images with given Fourier coefficients, a corner of them, with shape (B, O, *size)."""
-    if _is_small(period):
-        return _from_parts(split(spectrum), period, size)
+    if dense or _is_small(period):
+        return _products_from_parts(split(spectrum), period, size)
     source, sign = _mirrors(period).to(spectrum.device)
     parts = torch.view_as_real(spectrum)[source]
     full = torch.complex(parts[..., 0], parts[..., 1] * sign[:, None, None].to(parts.dtype))
@@ -130,8 +143,12 @@ def _to_parts(x: Tensor, period: Size) -> Tensor:
     """Real and imaginary parts of Fourier coefficients, with shape (2, P, B, I)."""
     if not _is_small(period):
         return split(to_spectrum(x, period))
-    factors = [f.to(x) for f in _factors(period, spatial_size(x), weighted=False)]
-    parts = _Analysis.apply(x.flatten(0, 1), *factors, period[1])
+    return _products_to_parts(x, period)
+
+
+def _products_to_parts(x: Tensor, period: Size) -> Tensor:
+    matrices = [f.to(x) for f in factors(period, spatial_size(x), weighted=False)]
+    parts = _Analysis.apply(x.flatten(0, 1), *matrices, period[1])
     return parts.unflatten(2, x.shape[:2])  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -139,8 +156,12 @@ def _from_parts(parts: Tensor, period: Size, size: Size) -> Tensor:
     """Images with Fourier coefficients of given parts, (2, P, B, O) -> (B, O, *size)."""
     if not _is_small(period):
         return from_spectrum(join(parts), period, size)
-    factors = [f.to(parts) for f in _factors(period, size, weighted=True)]
-    flat = _Synthesis.apply(parts.flatten(2), *factors, period[1])
+    return _products_from_parts(parts, period, size)
+
+
+def _products_from_parts(parts: Tensor, period: Size, size: Size) -> Tensor:
+    matrices = [f.to(parts) for f in factors(period, size, weighted=True)]
+    flat = _Synthesis.apply(parts.flatten(2), *matrices, period[1])
     return flat.unflatten(0, parts.shape[2:])  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -148,7 +169,7 @@ class _Analysis(Function):
     """Coefficients of N images of h × w pixels, (N, h, w) -> (2, P, N), real and imaginary parts.
 
     Sums over x with cosines and −sines of 2πkx / W, for the columns k of the half plane, and then,
-    for each of these, sums over y with those of 2πjy / H: the matrices of `_factors`.
+    for each of these, sums over y with those of 2πjy / H: the matrices of `factors`.
     """
 
     @staticmethod
@@ -215,7 +236,7 @@ def _pieces(width: int, half: Tensor, full: Tensor) -> list[tuple[int, int, Tens
     return [(start, stop, down) for start, stop, down in runs if stop > start]
 
 
-def _factors(period: Size, size: Size, *, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
+def factors(period: Size, size: Size, *, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines and −sines along the width; cosines and sines along the height, of half and all rows.
 
     With shapes (2, W // 2 + 1, w), (2, H // 2 + 1, h) and (2, H, h), in float64.
@@ -322,8 +343,14 @@ def _waves(period: Size, bounds: tuple[int, int, int, int]) -> np.ndarray:
 @_cached
 def _lines(period: int, size: int) -> np.ndarray:
     """Cosines and sines of 2πjx / n for frequencies j < n and pixels x, with shape (2, n, pixels)."""
-    angles = 2 * np.pi / period * (np.outer(np.arange(period), np.arange(size)) % period)
-    return np.stack([np.cos(angles), np.sin(angles)])
+    return roots(period)[:, np.outer(np.arange(period), np.arange(size)) % period]
+
+
+@torch.compiler.assume_constant_result
+def roots(period: int) -> np.ndarray:
+    """Cosines and sines of 2πj / n for j < n, correctly rounded, with shape (2, n)."""
+    with unset_fake_temporarily():  # they are remembered
+        return torch.stack(roots_of_unity(period)).numpy()
 
 
 @_cached

@@ -23,7 +23,11 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import add_up, mul_up, sqrt_up
 from ..parametrizations import Cayley
+from ..rounding import ELEMENTARY, Analysis, Ball, number, rounding_rule
+from ..rounding_rules import linear_map
 from ._registry import Card, drop_in
+
+_UP = 1 + 2.0**-40
 
 
 class L2SelfAttention(nn.Module):
@@ -72,11 +76,15 @@ class L2SelfAttention(nn.Module):
         return f"num_heads={self.num_heads}, num_tokens={self.num_tokens}"
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        u = self.queries(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, d)
+        return self.factor * self.output(self.average(self.queries(x)))
+
+    def average(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        """Replaces the rows of U by averages of them, head by head."""
+        u = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, d)
         scaled = self.sharpness * u
         squares = scaled.square().sum(dim=3)[:, :, None]  # ‖uᵢ‖² is common to a row: left out
         weights = (2 * scaled @ scaled.mT - squares).softmax(dim=3)
-        return self.factor * self.output((weights @ u).transpose(1, 2).flatten(2))
+        return (weights @ u).transpose(1, 2).flatten(2)
 
 
 @rule(L2SelfAttention)
@@ -115,6 +123,84 @@ def _l2_self_attention(module: L2SelfAttention, shape: Shape) -> Bound:
     constant, factor = attention_bound(shape[0]), abs(float(module.factor))
     value = mul_up(parts[0].value, constant, parts[1].value, factor)
     return Bound(value, f"L2SelfAttention: {constant:.4g} at {shape[0]} tokens, scaled", parts)
+
+
+@rounding_rule(L2SelfAttention)
+def _attention_rounding(
+    module: L2SelfAttention, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """What is rounded on the way through W, the heads (`_average_rounding`), O and the last factor.
+
+    The factor is stored, off by u of itself, and its product is rounded once.
+    """
+    constant, u = attention_bound(shape[0]), analysis.arithmetic.unit
+    maps = [linear_map(module.queries, shape, analysis), linear_map(module.output, shape, analysis)]
+    inner, offsets = Ball(ball.norm, 0.0, None, ball.center, ball.drift), []
+    for name, linear, layer in zip("WO", maps, (module.queries, module.output), strict=True):
+        local, offset, _ = linear.rounding(inner, analysis, (module, name))
+        inner = analysis.move(inner, layer, linear.constant, local, offset=offset)
+        offsets.append(offset)
+        if layer is module.queries:
+            rounded = _average_rounding(module, shape, inner, analysis)
+            inner = analysis.move(inner, module.average, constant, rounded)
+    # f(0): equal rows are their own averages.
+    factor = abs(float(module.factor))
+    local = factor * (inner.error + (2 * u + u * u) * number(inner.norm))
+    local = local + analysis.arithmetic.tiny * math.sqrt(math.prod(shape))
+    offset = factor * (maps[1].constant * offsets[0] + offsets[1]) * _UP
+    return analysis.step(module, shape, ball, local * _UP, offset=offset)
+
+
+def _average_rounding(
+    module: L2SelfAttention, shape: Shape, ball: Ball, analysis: Analysis
+) -> Tensor:
+    """Bounds what is rounded in the average P U of a computed U, under R3 for exponentials.
+
+    *Proof.*  Let a row of sU have the norm M at most; ρₖ be what product of k terms are off by, relative to
+    the products of moduli, and γₖ what sums of k numbers are.  (a) sU is off by 3u of itself, entry by
+    entry: s is stored, and the product rounded.  So 2⟨sUᵢ, sUⱼ⟩ is off by 2M² ((1 + 3u)² (1 + ρ_d) − 1),
+    ‖sUⱼ‖² by M² ((1 + 3u)² (1 + γ_{d+1}) − 1), and their difference by u of 3M² and of these: δ in all.
+    (b) With scores off by δ, and by uR after the largest of a row was subtracted, R ≤ 4M² + 2δ, as scores of
+    row i are M² − ‖sUᵢ − sUⱼ‖² up to a number common to it, each Pᵢⱼ is off by a factor of e^{±2(δ + uR)}.
+    (c) Exponentials are off by ε, their sum by γ_N, the quotient, by a reciprocal perhaps, by 2u: factors of
+    (1 + ε) / (1 − ε) · (1 + γ_N) / (1 − γ_N) · (1 + 2u)², or what underflows, 2 tiny, as sums are 1 at least.
+    So P is off by ηP, entrywise, for a number η, and by 2 tiny.
+    (d) The product is off by ρ_N of (1 + η) P|U|, and rounded to be stored: ((1 + η)(1 + ρ_N)(1 + 2u) − 1) of P|U|,
+    ‖P|U|‖ ≤ √((N + 1) / 2) ‖U‖ by (b) of the rule; and by what underflows.  ∎
+    """
+    analysis.assumptions.add("R3")
+    a, (tokens, channels) = analysis.arithmetic, shape
+    u, tiny, width = a.unit, a.tiny, channels // module.num_heads
+    epsilon = 2 * ELEMENTARY * u
+    plain = a.elementwise
+    norm = number(ball.norm)
+    longest = norm
+    if ball.center is not None:
+        rows = ball.center.square().sum(dim=2).sqrt().amax(dim=1).cpu() * (1 + 2.0**-30)
+        longest = torch.minimum(norm, rows + number(ball.drift))
+    sharpness = module.sharpness.detach().double().abs().max().item() + tiny
+    square = (longest * sharpness * _UP) ** 2 * _UP
+
+    def product(terms: int) -> float:
+        stored = 2 * a.unit if a.summing != a.unit else 0.0
+        return (1 + a.gamma(terms + 1)) * (1 + a.operand) ** 2 * (1 + stored) - 1 + 2.0**-51
+
+    scaled = (1 + 3 * u) ** 2
+    scores = 2 * (scaled * (1 + product(width)) - 1)
+    scores += scaled * (1 + plain.gamma(width + 1)) - 1 + 2.0**-50
+    delta = square * (scores + u * (3 + scores)) * _UP
+    delta = delta + 8 * width * tiny * (1 + square.sqrt())
+    spread = 4 * square + 2 * delta
+    sums = plain.gamma(tokens + 1)
+    if epsilon >= 0.5 or sums >= 0.5:
+        return torch.full_like(norm, math.inf)
+    quotient = (1 + epsilon) / (1 - epsilon) * (1 + sums) / (1 - sums) * (1 + 2 * u) ** 2
+    factor = torch.exp(2 * (delta + u * spread) * _UP) * quotient * (1 + product(tokens))
+    # What float64 rounds in a number near 1 is below 2⁻⁴⁷ of it.
+    relative = factor * (1 + 2 * u) * (1 + 2.0**-47) - 1
+    columns = math.sqrt((tokens + 1) / 2)
+    local = columns * norm * relative + 8 * tokens * tiny * (tokens * norm + tokens + channels)
+    return (local * _UP).where(square * (3 + 2 * scores) < a.largest, math.inf)
 
 
 @lru_cache(maxsize=256)

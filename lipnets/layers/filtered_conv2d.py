@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norms
 from ..parametrizations._precision import full_precision
-from ._fourier import from_spectrum, half_plane, to_spectrum
+from ..rounding import Analysis, Ball, rounding_rule
+from ._fourier import from_spectrum, half_plane, roots, to_spectrum
+from ._fourier_rounding import Transform, fourier_rounding
 from ._sizes import known_size
 from .frequency import conv_gains, frequency_gains, gain_rule, keeps_frequencies
 from .responses import RadialBand, RadialCurve
@@ -142,16 +144,17 @@ class StoredFilter2d(nn.Module):
                 f"The matrices stored are for images of size {self.size}, got {known_size(x)}: export "
                 "the model for images of that size."
             )
-        out = _multiply(x, torch.view_as_complex(self.weight.to(x)), self.size, self.band)
+        symbols = torch.view_as_complex(self.weight.to(x))
+        out = _multiply(x, symbols, self.size, self.band, dense=True)
         return out if self.bias is None else out + self.bias.to(out)[:, None, None]
 
 
-def _multiply(x: Tensor, symbols: Tensor, size: Size, band: Band) -> Tensor:
+def _multiply(x: Tensor, symbols: Tensor, size: Size, band: Band, *, dense: bool = False) -> Tensor:
     """Multiplies the Fourier coefficients of images in a band by matrices; the others become 0."""
     groups = symbols.shape[1]
-    spectrum = _transform(x, size, band).unflatten(2, (groups, -1)).transpose(1, 2)
+    spectrum = _transform(x, size, band, dense=dense).unflatten(2, (groups, -1)).transpose(1, 2)
     product = (spectrum @ symbols).transpose(1, 2).flatten(2)  # (F, B, O)
-    return _inverse_transform(product, size, band)
+    return _inverse_transform(product, size, band, dense=dense)
 
 
 def refuse_small(module: FilteredConv2d, size: Size) -> None:
@@ -187,10 +190,10 @@ def _waves(size: Size, band: Band, places: tuple[range, range]) -> np.ndarray:
     """Cosines and sines of 2πω·t at places t, with shape (2, F, T)."""
     _, indices, _ = _frequencies(size, band)
     rows, columns = (axis.ravel() for axis in np.meshgrid(*places, indexing="ij"))
-    turns = np.outer(indices[:, 0], rows) * size[1] + np.outer(indices[:, 1], columns) * size[0]
-    # Whole turns are taken out in integers.
-    angles = 2 * np.pi / (size[0] * size[1]) * (turns % (size[0] * size[1]))
-    return np.stack([np.cos(angles), np.sin(angles)])
+    # Whole turns are taken out in integers: each wave is off by 4u at most.
+    a, b = roots(size[0])[:, np.outer(indices[:, 0], rows) % size[0]]
+    c, d = roots(size[1])[:, np.outer(indices[:, 1], columns) % size[1]]
+    return np.stack([a * c - b * d, a * d + b * c])
 
 
 @torch.compiler.assume_constant_result
@@ -229,22 +232,22 @@ def _weights(size: Size, band: Band) -> np.ndarray:
     return np.where(alone, 1.0, 2.0) / (size[0] * size[1])
 
 
-def _transform(x: Tensor, size: Size, band: Band) -> Tensor:
+def _transform(x: Tensor, size: Size, band: Band, *, dense: bool = False) -> Tensor:
     """The Fourier coefficients of images in a band, with shape (F, B, I)."""
     places = _places(size, band)
     if len(places) * size[0] * size[1] > _DENSE:
-        return to_spectrum(x, size)[torch.from_numpy(places).to(x.device)]
+        return to_spectrum(x, size, dense=dense)[torch.from_numpy(places).to(x.device)]
     waves = torch.from_numpy(_pixel_waves(size, band)).to(x)
     real, imag = (waves.flatten(0, 1) @ x.flatten(2).flatten(0, 1).mT).chunk(2)
     return torch.complex(real, -imag).unflatten(1, x.shape[:2])
 
 
-def _inverse_transform(spectrum: Tensor, size: Size, band: Band) -> Tensor:
+def _inverse_transform(spectrum: Tensor, size: Size, band: Band, *, dense: bool = False) -> Tensor:
     """The images of the coefficients in a band, with shape (B, O, H, W)."""
     if len(spectrum) * size[0] * size[1] > _DENSE:
         whole = spectrum.new_zeros(len(half_plane(size)), *spectrum.shape[1:])
         places = torch.from_numpy(_places(size, band)).to(spectrum.device)
-        return from_spectrum(whole.index_copy(0, places, spectrum), size, size)
+        return from_spectrum(whole.index_copy(0, places, spectrum), size, size, dense=dense)
     waves = torch.from_numpy(_pixel_waves(size, band) * _weights(size, band))
     waves = waves.to(spectrum.real)
     parts = torch.cat([spectrum.real, -spectrum.imag]).flatten(1)  # (2 F, B O)
@@ -315,3 +318,24 @@ def _stored_filter2d(module: StoredFilter2d, shape: Shape) -> Bound:
         raise NotCertifiedError(f"StoredFilter2d takes images with channels, got shape {shape}.")
     value = frequency_gains(module, (shape[1], shape[2])).max().item()
     return Bound(value, "StoredFilter2d: largest matrix at a frequency of the torus (C1)")
+
+
+@rounding_rule(StoredFilter2d)
+def _stored_filter_rounding(
+    module: StoredFilter2d, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """As `fourier_rounding` shows: along each axis, or by the waves of the few frequencies of the band."""
+    size = module.size
+    count = len(module.weight)
+    waves = None
+    if count * size[0] * size[1] <= _DENSE:
+        waves = torch.from_numpy(_pixel_waves(size, module.band).reshape(2 * count, -1))
+    return fourier_rounding(
+        module,
+        shape,
+        ball,
+        analysis,
+        module.weight.flatten(0, 1),
+        module.bias,
+        Transform(shape[0], size, size, size, waves),
+    )

@@ -21,7 +21,9 @@ from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..linalg import matrix_norms
 from ..parametrizations._precision import full_precision
 from ..parametrizations.symbol_map import SymbolMap
+from ..rounding import Analysis, Ball, rounding_rule
 from ._fourier import apply_to_parts, apply_to_spectrum, half_plane, spatial_size, waves
+from ._fourier_rounding import Transform, fourier_rounding
 from .frequency import gain_rule
 
 Size = tuple[int, int]
@@ -167,10 +169,13 @@ class Geometry:
         offsets = [range(-before, count - before) for count, before in (self.taps(0), self.taps(1))]
         return waves(period, *offsets)
 
-    def convolve(self, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    def convolve(
+        self, x: Tensor, act: Callable[[Tensor], Tensor], *, dense: bool = False
+    ) -> Tensor:
         """Applies `act` to the Fourier coefficients of the phases of images on their torus."""
         size = spatial_size(x)
-        return apply_to_spectrum(self._phases_of(x), act, self.period(size), self.outputs(size))
+        period, outs = self.period(size), self.outputs(size)
+        return apply_to_spectrum(self._phases_of(x), act, period, outs, dense=dense)
 
     def convolve_parts(self, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         """As `convolve`, for a map of the real and imaginary parts of coefficients."""
@@ -333,7 +338,7 @@ class StoredConv2d(nn.Module):
     @full_precision
     def forward(self, x: Tensor) -> Tensor:  # (B, I, H, W) -> (B, O, H', W')
         symbols = self.symbols(spatial_size(x))
-        out = self.geometry.convolve(x, lambda z: z @ symbols.mT)
+        out = self.geometry.convolve(x, lambda z: z @ symbols.mT, dense=True)
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
@@ -400,6 +405,19 @@ def _gains(module: "Symbolic", size: Size) -> Tensor:
     gains[-rows % size[0], -columns % size[1]] = norms
     gains[rows, columns] = norms
     return gains
+
+
+@rounding_rule(StoredConv2d)
+def _stored_rounding(module: StoredConv2d, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """As `fourier_rounding` shows, with the phases of the image, moved as they are, for its channels."""
+    size = (shape[1], shape[2])
+    geometry = module.geometry
+    symbols = module.weight.transpose(1, 2)  # (P, I s², O, 2), as products take them
+    rows, columns = (-(-n // s) for n, s in zip(size, geometry.stride, strict=True))
+    transform = Transform(
+        symbols.shape[1], geometry.period(size), (rows, columns), geometry.outputs(size)
+    )
+    return fourier_rounding(module, shape, ball, analysis, symbols, module.bias, transform)
 
 
 def _norms(module: "Symbolic", size: Size) -> Tensor:
