@@ -155,7 +155,7 @@ def comparators(size: int) -> tuple[tuple[int, int], ...]:
 
 def _wires(x: Tensor, size: int) -> list[Tensor]:
     """The channels at each place of the groups, with shape (B, C / size, ...) each."""
-    return list(x.reshape(len(x), x.shape[1] // size, size, *x.shape[2:]).unbind(2))
+    return list(x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:]).unbind(2))
 
 
 def _sort(x: Tensor, size: int, masks: Sequence[Tensor]) -> Tensor:

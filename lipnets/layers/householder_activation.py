@@ -223,7 +223,7 @@ def _normals(halves: Tensor, ndim: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
-    first, second = x.reshape(len(x), x.shape[1] // 2, 2, *x.shape[2:]).unbind(2)
+    first, second = x.reshape(x.shape[0], x.shape[1] // 2, 2, *x.shape[2:]).unbind(2)
     return first, second
 
 

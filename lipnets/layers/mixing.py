@@ -179,7 +179,7 @@ class BlockDCT2d(nn.Module):
         basis = torch.tensor(self.basis(), dtype=x.dtype, device=x.device)
         waves = torch.kron(basis, basis).view(r * r, 1, r, r)
         return F.conv2d(x.reshape(-1, 1, *x.shape[-2:]), waves, stride=r).view(
-            len(x), -1, rows, columns
+            x.shape[0], -1, rows, columns
         )
 
 
