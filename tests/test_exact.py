@@ -1,5 +1,6 @@
 """Exact programs: the same logits in whatever order sums are added, proved and counted in rationals."""
 
+import copy
 import math
 from fractions import Fraction
 
@@ -8,9 +9,26 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import certify, export, lipschitz
+from lipnets import NotCertifiedError, certify, export, lipschitz
 from lipnets.exact import Round, snap
-from lipnets.program import Gather
+from lipnets.layers import (
+    Abs,
+    Concat,
+    GroupSort,
+    Householder,
+    L2NormPool2d,
+    MaxMin,
+    NActivation,
+    Parallel,
+    PotentialConv2d,
+    PotentialLinear,
+    Residual,
+    SandwichConv2d,
+    SandwichLinear,
+    Standardize,
+    build,
+)
+from lipnets.program import Affine, AxisMaps, Gather
 from lipnets.rounding import Analysis, Ball, bits
 
 
@@ -214,3 +232,192 @@ def test_weights_are_on_the_grid_that_sums_leave_them() -> None:
             norm = (
                 torch.linalg.matrix_norm(module.weight, 2).item() * norm + module.bias.norm().item()
             )
+
+
+# Every operation that is exact, beside numbers of 64 bits instead of 53
+
+
+IMAGE = (3, 6, 6)
+
+
+def tail(features: int) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(features, 4)]
+
+
+def randomized(*modules: nn.Module) -> nn.Sequential:
+    model = nn.Sequential(*modules).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+            if isinstance(module, NActivation):
+                module.thresholds.normal_()
+    return model
+
+
+CASES = {
+    "conv": lambda: [nn.Conv2d(3, 8, 3, padding=1, stride=2), MaxMin(), *tail(72)],
+    "groups": lambda: [nn.Conv2d(3, 6, 3, groups=3, dilation=2), GroupSort(3), *tail(24)],
+    "circular": lambda: [nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), Abs(), *tail(144)],
+    "transposed": lambda: [nn.ConvTranspose2d(3, 4, 2, stride=2), nn.ReLU(), *tail(576)],
+    "one axis": lambda: [nn.Flatten(2), nn.Conv1d(3, 4, 3), nn.ReLU(), *tail(136)],
+    "standardized": lambda: [Standardize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)), *tail(108)],
+    "batch norm": lambda: [nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.PReLU(4), *tail(144)],
+    "averages": lambda: [nn.Conv2d(3, 4, 1), nn.AvgPool2d(3), nn.ReLU(), *tail(16)],
+    "maxima": lambda: [nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2), *tail(16)],
+    "pieces": lambda: [
+        nn.Conv2d(3, 4, 1),
+        NActivation(4),
+        nn.LeakyReLU(0.1),
+        nn.Hardtanh(-0.3, 0.7),
+        nn.Softshrink(0.1),
+        *tail(144),
+    ],
+    "sum": lambda: [
+        Residual(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 1))),
+        Residual(nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(3, 5, 1)),
+        *tail(180),
+    ],
+    "side by side": lambda: [
+        Concat(nn.Conv2d(3, 4, 1), nn.Conv2d(3, 2, 3, padding=1)),
+        Parallel([nn.Conv2d(2, 2, 1), nn.Identity()], [2, 4]),
+        *tail(216),
+    ],
+    "potential": lambda: [
+        build("sll_conv2d", in_channels=3, out_channels=3, kernel_size=3, padding=1),
+        nn.Flatten(),
+        build("cpl_linear", in_features=108, out_features=108),
+        nn.Linear(108, 4),
+    ],
+    "sandwich": lambda: [
+        build("sandwich_conv2d", in_channels=3, out_channels=4, kernel_size=3, padding=1),
+        nn.Flatten(),
+        build("sandwich_linear", in_features=144, out_features=9),
+        nn.Linear(9, 4),
+    ],
+}
+
+
+def linear_part(apply, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix of an affine map and its constant, whose entries are weights: nothing is added up."""
+    with torch.no_grad():
+        constant = apply(torch.zeros(1, *shape)).flatten().numpy()
+        basis = torch.eye(math.prod(shape)).view(-1, *shape)
+        columns = apply(basis).flatten(1).numpy() - constant
+    return columns.T.astype(np.longdouble), constant.astype(np.longdouble)
+
+
+def unbiased(module: nn.Module) -> nn.Module:
+    out = copy.deepcopy(module)
+    for name in ("bias", "shift"):
+        if getattr(out, name, None) is not None:
+            with torch.no_grad():
+                getattr(out, name).zero_()
+    return out
+
+
+class NotHeldError(Exception):
+    """Raised for numbers that take more than 53 bits."""
+
+
+def wide(module: nn.Module, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What an operation makes of one example, flat, in numbers of 64 bits."""
+    if isinstance(module, nn.Sequential):
+        for child in module:
+            with torch.no_grad():
+                after = tuple(child(torch.zeros(1, *shape)).shape[1:])
+            x, shape = wide(child, x, shape), after
+        return x
+    if isinstance(module, Residual):
+        start = x if module.shortcut is None else wide(module.shortcut, x, shape)
+        return start + wide(module.branch, x, shape)
+    if isinstance(module, Concat):
+        return np.concatenate([wide(branch, x, shape) for branch in module.branches])
+    if isinstance(module, Parallel):
+        cuts = np.cumsum([size * math.prod(shape[1:]) for size in module.split_sizes])[:-1]
+        groups = zip(module.branches, np.split(x, cuts), module.split_sizes, strict=True)
+        return np.concatenate([wide(f, part, (size, *shape[1:])) for f, part, size in groups])
+    if isinstance(module, PotentialLinear | PotentialConv2d | SandwichLinear | SandwichConv2d):
+        inner, joint, outs = module.inner, shape, 0
+        if isinstance(module, SandwichLinear):
+            outs, joint = module.out_features, (shape[0] + module.out_features,)
+        if isinstance(module, SandwichConv2d):
+            outs = module.out_channels * math.prod(shape[1:])
+            joint = (shape[0] + module.out_channels, *shape[1:])
+        matrix, _ = linear_part(unbiased(inner), joint)
+        _, bias = linear_part(inner, joint)
+        with torch.no_grad():
+            hidden = tuple(inner(torch.zeros(1, *joint)).shape[1:])
+        units = wide(module.activation, matrix[:, outs:] @ x + bias, hidden)
+        back = matrix[:, :outs].T if outs else matrix.T
+        return back @ units if outs else x - back @ units
+    if isinstance(module, nn.PReLU | nn.LeakyReLU):
+        leaky = isinstance(module, nn.LeakyReLU)
+        slope = np.array([module.negative_slope]) if leaky else module.weight.detach().numpy()
+        slopes = np.repeat(slope, len(x) // len(slope)).astype(np.longdouble)
+        return np.where(x > 0, x, slopes * x)
+    if isinstance(module, NActivation):
+        low, high = (
+            np.repeat(each.detach().numpy(), len(x) // shape[0]).astype(np.longdouble)
+            for each in module.thresholds.sort(dim=0).values
+        )
+        return x - 2 * np.minimum(np.maximum(x, low), high)
+    if isinstance(module, nn.Softshrink):
+        return np.sign(x) * np.maximum(abs(x) - np.longdouble(module.lambd), 0)
+    if isinstance(module, Round):
+        return np.round(x * np.longdouble(2) ** module.bits) / np.longdouble(2) ** module.bits
+    if isinstance(
+        module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | Affine | AxisMaps
+    ):
+        matrix, _ = linear_part(unbiased(module), shape)
+        _, constant = linear_part(module, shape)
+        return matrix @ x + constant
+    # What moves numbers and picks some of them is exact in any format that holds them.
+    assert isinstance(
+        module,
+        nn.ReLU | nn.Hardtanh | nn.MaxPool2d | MaxMin | GroupSort | Abs | Gather | nn.Identity,
+    )
+    if not np.array_equal(x.astype(np.float64), x):
+        raise NotHeldError
+    with torch.no_grad():
+        return module(torch.from_numpy(x.astype(np.float64)).view(1, *shape)).flatten().numpy()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_operation_is_exact_where_plain_float64_is_not(name) -> None:
+    model = randomized(*CASES[name]())
+    program = export(model, IMAGE, program="exact")
+    plain = export(model, IMAGE, program="float64")
+    differ = 0
+    for x in torch.rand(4, *IMAGE):
+        flat = x.flatten().numpy().astype(np.longdouble)
+        assert np.array_equal(wide(program, flat, IMAGE), program(x[None])[0].detach().numpy())
+        try:
+            same = np.array_equal(wide(plain, flat, IMAGE), plain(x[None])[0].detach().numpy())
+        except NotHeldError:
+            same = False
+        differ += not same
+    assert differ
+    before, after = certify(model, IMAGE), certify(program, IMAGE)
+    assert after.lipschitz <= before.lipschitz * (1 + 1e-6)
+    images = torch.rand(5, *IMAGE)
+    assert (before.logits(images) - after.logits(images)).abs().max() < 2e-5
+    norm = 2 * math.sqrt(math.prod(IMAGE))
+    assert Analysis("float64")(program, IMAGE, Ball(norm=norm)).grid is not None
+    errors = after.errors(torch.zeros(1, dtype=torch.long), torch.full((1,), norm / 2), norm / 2)
+    assert 0 < errors.max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)],
+        [nn.Unflatten(1, (3, 1, 1)), L2NormPool2d(1), nn.Flatten(), nn.Linear(3, 2)],
+        [nn.Linear(3, 4), Householder(4), nn.Linear(4, 2)],
+        [nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)],
+    ],
+)
+def test_what_is_exact_on_no_grid_is_refused(modules) -> None:
+    with pytest.raises(NotCertifiedError, match="not exact, on no grid"):
+        export(nn.Sequential(*modules).eval(), (3,), program="exact")

@@ -178,7 +178,7 @@ class _Analysis(Function):
         lines = flat.view(2, -1, *pixels.shape[:2])  # (2, K, N, h)
         pieces = _pieces(width, half, full)
         count = sum((stop - start) * down.shape[1] for start, stop, down in pieces)
-        out, first = pixels.new_empty(2, count, len(pixels)), 0
+        out, first = pixels.new_empty(2, count, pixels.shape[0]), 0
         for start, stop, down in pieces:
             columns, rows = stop - start, down.shape[1]
             cosines, sines = (wave.expand(columns, -1, -1) for wave in down)
