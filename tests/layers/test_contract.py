@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 import lipnets
 from lipnets import Bound, NotCertifiedError, bounds, layers, lipschitz
+from lipnets.exact import Round
 from lipnets.layers import Concat, Parallel, Residual, Scale, Standardize
+from lipnets.layers.householder_activation import StoredHouseholder
+from lipnets.program import Affine, AxisMaps, Gather
 
 Shape = tuple[int, ...]
 
@@ -130,6 +133,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "MaxMin": (layers.MaxMin, (6, 2, 2), 1.0),
     "Abs": (layers.Abs, (6,), 1.0),
     "BandSplit": (lambda: layers.BandSplit([Scale(0.5), Scale(1.5)], (0.2,)), (2, 6, 6), 1.0),
+    "Affine": (lambda: Affine(torch.randn(3, 1), torch.randn(2)), (3, 2), 1.0),
+    "Affine, shift alone": (lambda: Affine(shift=torch.randn(3, 2)), (3, 2), 1.0),
+    "Gather": (lambda: Gather(torch.tensor([0, 2, 0, -1]), (2, 2)), (3,), 1.0),
+    "AxisMaps": (lambda: AxisMaps([torch.randn(4, 2), None, torch.randn(2, 3)]), (2, 2, 3), 1.0),
+    "Round": (lambda: Round(8), (3,), 0.0),  # steps, whose slope is 0: how far they are is an error
+    "StoredHouseholder": (lambda: StoredHouseholder(torch.randn(2, 3, 2)), (6, 2), 0.2),
     "StoredFilter2d": (lambda: layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, high=0.3).materialize((2, 6, 6)), (2, 6, 6), 1.0),
 }  # fmt: skip
 
