@@ -322,6 +322,8 @@ def _axis_maps(module: AxisMaps, shape: Shape, path: str, writer: _Writer) -> No
         node = {"op": "linear", "weight": weight, "bias": None, "axis": axis}
         children.append({**node, **writer.proved(single, shape)})
         shape = output_shape(single, shape)
+    if len(children) == 1:
+        return children[0]
     lip = float(_product([child["lip"] for child in children]))
     rule = "product of matrices along axes"
     return {"op": "sequential", "children": children, "lip": lip, "rule": rule}
@@ -850,7 +852,7 @@ def _radii(
     children, classes = node["children"], certificate.num_classes
     diagonal = math.sqrt(math.prod(certificate.shape))
     slopes = torch.full((classes, classes), node["lip"] * _ROOT_2_UP, dtype=torch.float64)
-    if children[-1]["op"] == "linear":
+    if children[-1].get("axis") == -1:  # a matrix and a bias
         before = float(_product([child["lip"] for child in children[:-1]]))
         head = chain(_as_sequential(certificate.program))[-1][1]
         slopes = torch.minimum(slopes, row_distances(head.weight) * before * _PAD)

@@ -26,18 +26,16 @@ __all__ = ["Certificate", "certified_radii", "certify"]
 
 import copy
 import hashlib
-import io
-import json
 import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import certificate_file
 from .atomic import write_atomic
 from .bands import band_constant
 from .bounds import (
@@ -55,7 +53,6 @@ from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
 from .rounding_rules import row_errors
 
 Norm = Literal["l2", "linf", "l1"]
-_FORMAT = "lipnets certificate 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,51 +372,71 @@ class Certificate:
         errors = (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
         return errors.where(~errors.isnan(), math.inf)  # what overflowed, between equal rows
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the certificate as an `.npz` file without pickles, whole or not at all."""
-        meta = {
-            "format": _FORMAT,
-            "arithmetic": self.arithmetic,
-            "shape": list(self.shape),
-            "bound": _to_dict(self.bound),
-            "weights": self.weights,
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        }
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-            slopes=self.slopes.numpy(),
-        )
-        write_atomic(path, buffer.getvalue())
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        images: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> None:
+        """Writes the certificate as an `.npz` file without pickles, whole or not at all.
+
+        It holds the program, what is proved of each of its operations, and of images their logits
+        and radii: `python -m lipnets.verify` proves all of it again.  What is claimed in a file is a
+        little less than what was proved: see `certificate_file`.
+
+        Arguments:
+            path: The file.
+            images: Images to say the radii of, with shape (B, *shape), in [0, 1].
+            labels: Their classes, with shape (B,).
+
+        Raises:
+            ValueError: If the certificate has no program, or images or labels are not as described.
+            NotCertifiedError: If images are given, and no rule bounds the rounding of an operation or
+                it has no form in files.
+        """
+        if self.program is None:
+            raise ValueError("This certificate has no network to be written: certify the model.")
+        if self.band is not None:
+            raise ValueError(
+                "Files are of all perturbations, not of a band: save the certificate it is of."
+            )
+        if images is not None:
+            _check_images(images, self.shape)
+            if labels is None:
+                raise ValueError("Images to be stored should have a label each, got none.")
+            _check_labels(labels, len(images), self.num_classes)
+        write_atomic(path, certificate_file.write(self, images, labels))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Certificate":
-        """Reads a certificate.  It says what was proved; `matches` says of which network.
+        """Reads a certificate, and proves it anew: the program of the file is certified as it stands.
 
         Raises:
-            ValueError: If the file is not a certificate, or is damaged.
+            ValueError: If the file is not a certificate of this format, or is damaged; if its program
+                does not support the bounds that it claims, or has no form in files.
         """
-        content = io.BytesIO(Path(path).read_bytes())
+        content = Path(path).read_bytes()
         try:
-            with np.load(content, allow_pickle=False) as file:
-                meta = json.loads(file["meta"].tobytes())
-                slopes = torch.from_numpy(file["slopes"])
-            if meta["format"] != _FORMAT:
-                raise ValueError(f"its format is {meta['format']!r}, not {_FORMAT!r}")
-            return cls(
-                bound=_from_dict(meta["bound"]),
-                slopes=slopes,
-                shape=tuple(meta["shape"]),
-                weights=meta["weights"],
-                arithmetic=meta["arithmetic"],
-            )
+            meta, program = certificate_file.read(content)
+            certificate = certify(program, tuple(meta["shape"]))
+            certificate_file.refuse_claims(certificate, meta)
         except Exception as error:
             raise ValueError(f"'{path}' is not a readable certificate: {error}.") from error
+        return replace(certificate, weights=meta["weights"])
 
     def matches(self, model: nn.Module) -> bool:
-        """Whether a model has, bit by bit, the weights that the certificate was proved of."""
-        return _hashes(export(model, self.shape)) == self.weights
+        """Whether a model is the one that the certificate was proved of, bit by bit.
+
+        Its stored tensors have the same hashes; and the operations that it is lowered to, if the certificate
+        has them, are the same with the same numbers: a file may say of hashes what it likes.
+        """
+        plain = export(model, self.shape)
+        if _hashes(plain) != self.weights:
+            return False
+        if self.program is None:
+            return True
+        lowered = lower(plain.double(), self.shape)
+        return certificate_file.same_program(lowered, self.program, self.shape)
 
 
 @torch.no_grad()
@@ -533,14 +550,3 @@ def _hashes(plain: nn.Module) -> dict[str, str]:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         found[name] = hashlib.sha256(head + data).hexdigest()
     return found
-
-
-def _to_dict(bound: Bound) -> dict[str, Any]:
-    """The derivation as plain data; the value in hexadecimal, so that no digit is lost."""
-    parts = [_to_dict(part) for part in bound.parts]
-    return {"value": bound.value.hex(), "rule": bound.rule, "parts": parts}
-
-
-def _from_dict(data: dict[str, Any]) -> Bound:
-    parts = tuple(_from_dict(part) for part in data["parts"])
-    return Bound(float.fromhex(data["value"]), data["rule"], parts)

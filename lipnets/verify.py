@@ -818,7 +818,7 @@ def verify(path: str) -> str:
     )
     return (
         f"{path}: all that it claims is proved.\n  Program: float64, {sums}; {len(arrays)} arrays.\n"
-        f"  Lipschitz bound proved here: {whole.lip:.9g}; rounding: {float(whole.walk(domain, None)[1]):.3g}.\n"
+        f"  Lipschitz bound proved here: {whole.lip:.9g}; rounding: {float(whole.walk(domain, None)[1].max()):.3g}.\n"
         f"  Images: {count}, of which {int(np.sum(radii > 0)) if count else 0} with a radius; at the most "
         f"{slack:.3g} less than what is proved here."
     )

@@ -1,6 +1,5 @@
 """Certified radii against exact distances, and certificates as files."""
 
-import dataclasses
 import io
 import json
 import math
@@ -284,15 +283,12 @@ def test_a_certificate_survives_the_disk(tmp_path: Path) -> None:
     assert torch.equal(loaded.slopes, certificate.slopes)
     assert loaded.shape == (1, 2, 3)
     assert loaded.arithmetic == "float64"
-    dataclasses.replace(certificate, arithmetic="other").save(tmp_path / "other.npz")
-    assert Certificate.load(tmp_path / "other.npz").arithmetic == "other"
     with np.load(tmp_path / "certificate.npz", allow_pickle=False) as file:
         meta = json.loads(file["meta"].tobytes())
     assert meta["versions"] == {"torch": torch.__version__, "numpy": np.__version__}
-    logits, labels = torch.randn(5, 4), torch.randint(4, (5,))
-    assert torch.equal(loaded.radii_of(logits, labels), certificate.radii_of(logits, labels))
-    with pytest.raises(ValueError, match="without its network"):
-        loaded.logits(torch.zeros(1, 1, 2, 3))
+    images, labels = torch.rand(5, 1, 2, 3), torch.randint(4, (5,))
+    assert torch.equal(loaded.logits(images), certificate.logits(images))
+    assert torch.equal(loaded.radii(images, labels), certificate.radii(images, labels))
 
     assert loaded.matches(model)
     bias = model.get_submodule("head").bias
