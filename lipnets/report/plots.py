@@ -102,7 +102,7 @@ def _shares(
     label: str,
 ) -> Figure:
     """A table of shares in per cent, tinted."""
-    figure, ax = axes(3.5, 0.6 + 0.22 * len(rows))
+    figure, ax = axes(max(3.5, 0.9 + 0.6 * len(columns)), 0.6 + 0.22 * len(rows))
     for row, shares in enumerate(table):
         for column, share in enumerate(shares):
             if share is None:
