@@ -33,6 +33,7 @@ _MODULES = (
     "layers",
     "losses",
     "models",
+    "onnx",
     "optim",
     "parametrizations",
     "probes",
@@ -42,7 +43,7 @@ _MODULES = (
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import data, layers, losses, models, optim, parametrizations, probes, recorders
+    from . import data, layers, losses, models, onnx, optim, parametrizations, probes, recorders
     from .audit import audit
     from .bounds import Bound, NotCertifiedError, lipschitz, rule
     from .certify import Certificate, certified_radii, certify
