@@ -14,6 +14,7 @@ Norms, rounding errors, logits and radii are proved from its weights; u = 2â»â
 
 __all__ = ["Doubt", "main", "verify"]
 
+import functools
 import hashlib
 import io
 import itertools
@@ -705,6 +706,7 @@ def read(path: str) -> tuple[Node, dict[str, Array]]:
     return meta, arrays
 
 
+@functools.cache
 def check_products() -> None:
     """Refuses products of matrices that are not conventional, as far as a known result can tell."""
     for n in (64, 640):

@@ -183,8 +183,9 @@ def test_a_certificate_comes_back(run: Run) -> None:
     certificate = certify(build().eval(), (1, 8, 8))
     run.save_certificate(certificate)
     loaded = run.load_certificate()
-    assert loaded.lipschitz == certificate.lipschitz
-    assert torch.equal(loaded.slopes, certificate.slopes)
+    # Proved anew, of weights that lie elsewhere in memory: sums may have another order.
+    assert loaded.lipschitz == pytest.approx(certificate.lipschitz, rel=1e-12)
+    torch.testing.assert_close(loaded.slopes, certificate.slopes, rtol=1e-12, atol=0)
 
 
 def test_a_state_comes_back_and_takes_the_history_along(run: Run) -> None:
