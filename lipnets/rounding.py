@@ -13,7 +13,9 @@ R3. What torch computes by its library of elementary functions (exp, tanh, erf, 
 R4. Numbers are stored by correct rounding, weights and inputs too, and subnormal numbers are kept by
     the formats whose `tiny` says so.
 
-Winograd and FFT convolutions and Strassen's products are not of the kind R1.
+Winograd and FFT convolutions and Strassen's products are not of the kind R1.  Nor is torch's float32
+`FLOAT32` where `torch.get_float32_matmul_precision()` is not "highest" or cuDNN may use TF32, nor a
+product on a GPU with parts that are summed in 16 bits (`allow_bf16_reduced_precision_reduction`).
 
 **What is propagated** is a `Ball` around what is computed: a bound of the norm of a computed
 activation, a bound of its distance from the exact one, and, if activations were measured, how far
@@ -261,7 +263,7 @@ class Analysis:
         self.arithmetic = _arithmetic(arithmetic)
         self.facts: dict[Any, Any] = {} if known is None else known.facts
         self.proved: Proved = {} if known is None else known.proved
-        self.assumptions: set[str] = set()
+        self.assumptions: set[str] = set() if known is None else known.assumptions
 
     @torch.no_grad()
     def __call__(self, module: nn.Module, shape: Shape, ball: Ball) -> Ball:
