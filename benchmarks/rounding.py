@@ -280,7 +280,7 @@ def _pointwise(module: nn.Module) -> Callable[[arb], arb]:
 
     if isinstance(module, nn.GELU) and module.approximate == "tanh":
         constant, cube = (arb(2) / arb.pi()).sqrt(), arb(44715) / 1000000
-        return lambda x: half * x * (one + (constant * (x + cube * x**3)).tanh())
+        return lambda x: half * x * (one + (constant * (x + cube * x * x * x)).tanh())
     if isinstance(module, nn.ELU):
         alpha = arb(module.alpha)
         return lambda x: positive(x) + alpha * (x.min(zero).exp() - one)
@@ -578,6 +578,8 @@ def main() -> None:
         median, largest, relative = (rows[name][key] for key in ("median", "largest", "relative"))
         counts = f"{name:12}{len(own):8}{len(finite):8}"
         print(f"{counts}{median:12.2e}{largest:12.2e}{relative:12.2e}")
+    seeds = sorted({each.seed for each in violations})
+    print("networks with violations:", seeds)
     for each in violations[:20]:
         print("violation:", each)
     if arguments.out is not None:
