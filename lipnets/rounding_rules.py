@@ -13,6 +13,7 @@ __all__ = ["LinearMap", "linear_step", "moduli_norm", "product_error", "row_erro
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,7 @@ class LinearMap:
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     arithmetic: Arithmetic
 
-    def facts(self, analysis: Analysis, key: tuple[nn.Module, str]) -> "_Facts":
+    def facts(self, analysis: Analysis, key: tuple[nn.Module, Any]) -> "_Facts":
         """What is known of the weights in the arithmetic, computed once for each module and name."""
         module, name = key
         a = self.arithmetic
@@ -179,7 +180,7 @@ class LinearMap:
         return analysis.once(module, (name, "facts", self.outputs, a.name, a.bits), measure)
 
     def rounding(
-        self, ball: Ball, analysis: Analysis, key: tuple[nn.Module, str]
+        self, ball: Ball, analysis: Analysis, key: tuple[nn.Module, Any]
     ) -> tuple[Tensor, float, int | None]:
         """Bounds what the layer rounds.
 
@@ -196,7 +197,8 @@ class LinearMap:
         Arguments:
             ball: The ball of the inputs.
             analysis: The analysis that asks.
-            key: The module whose weights these are, and a name, for what is kept of them.
+            key: The module whose weights these are, and a name of the map, which tells shapes apart too,
+                for what is kept of them.
 
         Returns:
             A bound of ‖F(X) − f(X)‖, one of ‖f(0)‖, and the grid of outputs if they are on one.
@@ -251,7 +253,7 @@ def linear_step(
     module: nn.Module, shape: Shape, ball: Ball, analysis: Analysis, linear: LinearMap
 ) -> Ball:
     """The ball behind a module that is a linear map."""
-    local, offset, grid = linear.rounding(ball, analysis, (module, "map"))
+    local, offset, grid = linear.rounding(ball, analysis, (module, ("map", shape)))
     return analysis.step(module, shape, ball, local, offset=offset, grid=grid)
 
 

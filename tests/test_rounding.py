@@ -177,6 +177,27 @@ def check_moduli(layer: nn.Module, shape: tuple[int, ...]) -> None:
     assert row <= total * (1 + 1e-12)
 
 
+def test_what_is_known_of_a_layer_is_known_at_a_size() -> None:
+    """Both sizes have three outputs; a stride that does not divide a circle has no phases."""
+    layer = nn.Conv1d(1, 1, 3, 2, 1, padding_mode="circular", bias=False).eval()
+    layer.weight.data = torch.tensor([[[1.0, 0.0, 1.0]]])
+    analysis = Analysis("float32")
+    for size in (6, 5):
+        check_moduli_at(layer, (1, size), analysis)
+
+
+def check_moduli_at(layer: nn.Conv1d, shape: tuple[int, ...], analysis: Analysis) -> None:
+    units = torch.eye(math.prod(shape)).reshape(-1, *shape)
+    before = set(analysis.facts)
+    analysis(layer, shape, Ball(1.0, grid=2))
+    (facts,) = (
+        v for key, (v, _) in analysis.facts.items() if "facts" in key[1] and key not in before
+    )
+    with torch.no_grad():
+        true = torch.linalg.matrix_norm(layer(units).flatten(1).mT, ord=2).item()
+    assert true * (1 - 1e-9) <= facts.moduli
+
+
 def test_moduli_norms_are_above_singular_values_and_close() -> None:
     for rows, columns in ((1, 1), (3, 7), (40, 30), (8, 1)):
         for matrix in (

@@ -137,7 +137,7 @@ def _attention_rounding(
     maps = [linear_map(module.queries, shape, analysis), linear_map(module.output, shape, analysis)]
     inner, offsets = Ball(ball.norm, 0.0, None, ball.center, ball.drift), []
     for name, linear, layer in zip("WO", maps, (module.queries, module.output), strict=True):
-        local, offset, _ = linear.rounding(inner, analysis, (module, name))
+        local, offset, _ = linear.rounding(inner, analysis, (module, (name, shape)))
         inner = analysis.move(inner, layer, linear.constant, local, offset=offset)
         offsets.append(offset)
         if layer is module.queries:

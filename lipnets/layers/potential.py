@@ -264,7 +264,7 @@ def there_and_back(
     )
     b, bias, a = there.weight.detach(), there.bias, weight.detach()
     start = replace(ball, error=0.0)
-    local, offset, grid = there.rounding(start, analysis, (module, "there"))
+    local, offset, grid = there.rounding(start, analysis, (module, ("there", shape)))
     hidden = analysis.move(
         start, lambda x: there.apply(x, b, bias), there.constant, local, offset=offset, grid=grid
     )
@@ -275,7 +275,7 @@ def there_and_back(
     )
     zero = analysis(activation, size, Ball(norm=offset))
     hidden = analysis(activation, size, hidden)
-    local, _, grid = back.rounding(hidden, analysis, (module, "back"))
+    local, _, grid = back.rounding(hidden, analysis, (module, ("back", shape)))
     after = analysis.move(hidden, lambda x: back.apply(x, a, None), back.constant, local, grid=grid)
     return after, number(zero.norm) * back.constant * (1 + 2.0**-40)
 
