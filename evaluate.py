@@ -35,6 +35,7 @@ from lipnets.runs import Run, RunError, format_records, write_atomic
 T = TypeVar("T")
 
 PROBES = ("certified", "rounding", "bands", "tightness", "dynamics", "corruptions", "frequency")
+CERTIFIED = 1000  # images of which the certificate holds the radii, at the most
 EXAMPLES = """examples:
   python evaluate.py runs/digits_demo
   python evaluate.py runs/digits_demo --probes certified tightness --limit 1000
@@ -119,6 +120,10 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
         records = [record for probe in chosen for record in probe(subject)]
         facts = find_facts(config, dataset, subject, records)
         write(run.path / "evaluation", records, facts)
+        kept = subject.sample(CERTIFIED)
+        run.save_certificate(
+            subject.certificate, kept.images, kept.labels, name="evaluation/certificate.npz"
+        )
     print_results(console, run, dataset, subject, records, time.monotonic() - started)
 
 
@@ -226,6 +231,7 @@ def print_results(
         "Brackets are 95 % intervals. Radii are l2, in pixels of [0, 1].",
         f"{pairs:,} checks of what must be true held. Took {seconds:.0f} s.",
         f"Report: {run.path / 'evaluation' / 'report.html'}",
+        f"Certificate: python -m lipnets.verify {run.path / 'evaluation' / 'certificate.npz'}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -6,7 +6,7 @@ it can run the program and prove everything again: `lipnets.verify` does, with n
 docs/certificate-file.md.
 
 **Room.**  A checker proves the same theorems with other roundings.  The file claims a little less than
-was proved: bounds of norms grow by 2⁻²⁷ of themselves, radii are those of errors `_ROOM` times as large.
+was proved: bounds of norms grow by 2⁻²⁷ of themselves (what follows from them by 2⁻³⁶), and radii are those of errors `_ROOM` times as large.
 """
 
 __all__ = ["FORMAT", "describe", "read", "refuse_claims", "restore", "same_program", "write"]
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import conv
 
 from .bounds import (
     NotCertifiedError,
@@ -54,7 +55,8 @@ from .verify import FORMAT, STATEMENT
 Node = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
-_PAD = 1 + 2.0**-27
+_PAD = 1 + 2.0**-27  # of norms, for which a checker has another proof
+_NEAR = 1 + 2.0**-36  # of what follows from them
 _ROOM = 8.0
 
 
@@ -70,7 +72,8 @@ class _Writer:
         if not self.prove:
             return {"lip": 1.0, "rule": ""}
         bound = lipschitz(module, shape)
-        return {"lip": bound.value * _PAD, "rule": bound.rule}
+        norm = isinstance(module, nn.Linear | AxisMaps | conv._ConvNd)  # noqa: SLF001
+        return {"lip": bound.value * (_PAD if norm else _NEAR), "rule": bound.rule}
 
     def add(self, name: str, tensor: Tensor | None) -> str | None:
         """Stores a tensor: in float32 if that is exact, else in float64, integers as they are."""
@@ -187,7 +190,7 @@ def _restore(node: Node, read: _Reader, shape: Shape) -> nn.Module:
 
 
 def _product(values: Sequence[float]) -> float:
-    return math.prod(values) * _PAD if len(values) > 1 else math.prod(values)
+    return math.prod(values) * _NEAR if len(values) > 1 else math.prod(values)
 
 
 @_form(nn.Sequential)
@@ -225,7 +228,7 @@ def _residual(module: Residual, shape: Shape, path: str, writer: _Writer) -> Nod
         _describe(first, shape, f"{path}.shortcut", writer),
         _describe(module.branch, shape, f"{path}.branch", writer),
     ]
-    lip = sum(branch["lip"] for branch in branches) * _PAD
+    lip = sum(branch["lip"] for branch in branches) * _NEAR
     return {"op": "sum", "branches": branches, "lip": lip, "rule": "triangle inequality"}
 
 
@@ -242,7 +245,7 @@ def _concat(module: Concat, shape: Shape, path: str, writer: _Writer) -> Node:
     branches = [
         _describe(branch, shape, f"{path}.{i}", writer) for i, branch in enumerate(module.branches)
     ]
-    lip = math.sqrt(sum(branch["lip"] ** 2 for branch in branches)) * _PAD
+    lip = math.sqrt(sum(branch["lip"] ** 2 for branch in branches)) * _NEAR
     rule = "root of the sum of squares, on one input"
     return {"op": "branches", "sizes": None, "branches": branches, "lip": lip, "rule": rule}
 
@@ -387,9 +390,9 @@ def _conv_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
     kernel = tuple(weight.shape[2:])
     if node["transposed"] is not None:
         spare = _TransposeSpare(node["transposed"])
-        conv = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
+        turned = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
         padding = tuple(p for p, _ in pads)
-        built = conv(
+        built = turned(
             weight.shape[0], weight.shape[1] * groups, kernel, padding=padding,
             output_padding=spare.of(common["stride"], common["dilation"], kernel, padding), **common,
         )  # fmt: skip
@@ -629,14 +632,14 @@ def _block(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
     """Around a map W = [A, B] and an activation of slopes in [0, 1]; `outputs` are those of A, or none."""
     outputs, joint, axis = None, list(shape), 0 if isinstance(module, SandwichConv2d) else -1
     if isinstance(module, SandwichLinear | SandwichConv2d):
-        conv = isinstance(module, SandwichConv2d)
-        outputs = int(module.out_channels if conv else module.out_features)
+        spatial = isinstance(module, SandwichConv2d)
+        outputs = int(module.out_channels if spatial else module.out_features)
         joint[axis] += outputs
     inner = _describe(module.inner, tuple(joint), f"{path}.inner", writer)
     hidden = output_shape(module.inner, tuple(joint))
     activation = _describe(module.activation, hidden, f"{path}.activation", writer)
     square = inner["lip"] ** 2
-    lip = max(1.0, (square - 1) * _PAD) if outputs is None else square / 2 * _PAD
+    lip = max(1.0, (square - 1) * _NEAR) if outputs is None else square / 2 * _NEAR
     rule = "potential: max(1, |W|^2 - 1)" if outputs is None else "sandwich: |[A, B]|^2 / 2"
     node = {"op": "block", "inner": inner, "activation": activation, "outputs": outputs}
     return {**node, "lip": lip, "rule": rule}
@@ -644,15 +647,15 @@ def _block(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
 
 @_restored("block")
 def _block_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    outs, conv = node["outputs"], node["inner"]["op"] == "conv"
+    outs, spatial = node["outputs"], node["inner"]["op"] == "conv"
     weight, bias = read.some(node["inner"]["weight"]), read(node["inner"]["bias"])
-    hidden = (len(weight), *shape[1:]) if conv else (*shape[:-1], len(weight))
+    hidden = (len(weight), *shape[1:]) if spatial else (*shape[:-1], len(weight))
     common: dict[str, Any] = {
         "bias": bias is not None,
         "activation": _restore(node["activation"], read, hidden),
     }
-    ins = shape[0] if conv else shape[-1]
-    if not conv:
+    ins = shape[0] if spatial else shape[-1]
+    if not spatial:
         cls = PotentialLinear if outs is None else SandwichLinear
         block = cls(ins, outs or ins, hidden_features=len(weight), **common)
         _filled(block.inner, weight, bias)
@@ -713,7 +716,6 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
     diagonal = math.sqrt(math.prod(shape))
     sizes = torch.full((1,), diagonal, dtype=torch.float64)
     kept: dict[str, np.ndarray] = {}
-    radii = torch.zeros(0, dtype=torch.float64)
     if images is not None:
         if labels is None or len(labels) != len(images):
             raise ValueError("Images to be stored should have a label each.")
@@ -725,15 +727,13 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         kept, meta["pixels"] = _pixels(images)
         kept |= {"labels": labels.cpu().numpy().astype("<i8"), "logits": logits.numpy()}
         kept["radii"] = radii.numpy()
-    elif node["op"] != "none":
-        start = Ball(norm=sizes * (1 + 2.0**-40))
-        meta["program"] = "exact" if analysis(program, shape, start).grid is not None else "float64"
-    room = _room(meta["program"] == "exact")
-    error = math.inf
-    if node["op"] != "none":
-        after = analysis(program, shape, Ball(norm=sizes))
-        error = float(torch.as_tensor(after.error).max()) * room + 2.0**-500
-    meta |= {"domain": diagonal, "error": error if math.isfinite(error) else None}
+    else:
+        try:
+            exact = analysis(program, shape, Ball(norm=sizes)).grid is not None
+            meta["program"] = "exact" if exact else "float64"
+        except NotCertifiedError:  # of a rounding: radii are refused, bounds are not
+            exact = False
+    meta |= {"domain": diagonal, "error": _error(analysis, program, shape, sizes, exact)}
     arrays = {**arrays, **kept}
     meta["arrays"] = {name: _digest(array) for name, array in arrays.items()}
     text = json.dumps(meta, allow_nan=False).encode()
@@ -824,6 +824,18 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _error(
+    analysis: Analysis, program: nn.Module, shape: Shape, sizes: Tensor, exact: bool
+) -> float | None:
+    """What the program rounds on inputs of a norm, with room; None where nothing is known of it."""
+    try:
+        after = analysis(program, shape, Ball(norm=sizes))
+    except NotCertifiedError:
+        return None
+    error = float(torch.as_tensor(after.error).max()) * _room(exact) + 2.0**-500
+    return error if math.isfinite(error) else None
+
+
 def _room(exact: bool) -> float:
     """By how much errors of rounding are enlarged: those of exact programs are known, but for rounding."""
     return 1 + 2.0**-10 if exact else _ROOM
@@ -855,7 +867,7 @@ def _radii(
     if children[-1].get("axis") == -1:  # a matrix and a bias
         before = float(_product([child["lip"] for child in children[:-1]]))
         head = chain(_as_sequential(certificate.program))[-1][1]
-        slopes = torch.minimum(slopes, row_distances(head.weight) * before * _PAD)
+        slopes = torch.minimum(slopes, row_distances(head.weight) * before * _NEAR)
     sizes = norms(images)
     known = certificate.radii_of(logits, labels, images=images)
     around = known.clamp(0, diagonal) + 2.0**-100

@@ -5,10 +5,10 @@ config.yaml            the experiment, resolved
 history.jsonl          one record a line
 model.safetensors      the weights
 config.json            how to build the model, for `lipnets.from_pretrained` and timm
-certificate.npz        what is proved of them
+certificate.npz        what is proved of them, and of some held-out images
 state/training.pt      what resuming needs, as of the last epoch that was finished
 checksums.json         SHA-256 of the files above, but for the history, which grows
-evaluation/            what `evaluate.py` writes
+evaluation/            what `evaluate.py` writes, with a certificate of the images it was asked about
 ```
 
 A file is written beside its place, flushed to the disk and moved there.  Its checksum is noted
@@ -38,10 +38,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import models
 from .atomic import write_atomic
+from .bounds import NotCertifiedError
 from .certify import Certificate
 from .config import Config, load_config
 from .models.pretrained import config_json, load_weights, weights_bytes
@@ -154,12 +155,29 @@ class Run:
                 f"'{spec.name}' of config.yaml: {error}"
             ) from None
 
-    def save_certificate(self, certificate: Certificate) -> None:
-        """Writes a certificate."""
+    def save_certificate(
+        self,
+        certificate: Certificate,
+        images: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        name: str = "certificate.npz",
+    ) -> None:
+        """Writes a certificate, with the radii of images where its program has a form in files.
+
+        Arguments:
+            certificate: The certificate.
+            images: Images, with shape (B, C, H, W), of which the file is to hold the radii.
+            labels: Their classes, with shape (B,).
+            name: The file in this directory.
+        """
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "certificate.npz"
-            certificate.save(path)
-            self.write("certificate.npz", path.read_bytes())
+            try:
+                certificate.save(path, images, labels)
+            except NotCertifiedError:  # no form, or no bound of what is rounded: of no image
+                certificate.save(path)
+            self.write(name, path.read_bytes())
 
     def load_certificate(self) -> Certificate:
         """Reads the certificate.

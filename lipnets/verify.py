@@ -35,7 +35,9 @@ STATEMENT = (
 )
 U, TINY, ROOT2 = 2.0**-53, 2.0**-900, math.nextafter(math.sqrt(2), 2)
 UP = 1 + 2.0**-40  # more than the roundings of 4,000 sums, products and roots of positive numbers
-Array, Shape, Node = np.ndarray, tuple[int, ...], dict[str, Any]
+Array = np.ndarray
+Shape = tuple[int, ...]
+Node = dict[str, Any]
 Grid = int | None  # g, where all numbers are multiples of 2⁻ᵍ
 META = "format statement program arithmetic shape classes lipschitz domain error pixels network"
 META += " arrays weights versions"
@@ -115,7 +117,7 @@ def symbol_below(taps: Array, offsets: Sequence[Shape], points: Shape, lip: floa
 
 def on_grid(taps: Array, offsets: Sequence[Shape], points: Shape, lip: float) -> bool:
     """Proves ‖S‖ ≤ lip on a grid of so many points; of ±θ, one is enough for real taps."""
-    (groups, count, outs, ins), common = taps.shape, math.lcm(*points)
+    (_, count, outs, ins), common = taps.shape, math.lcm(*points)
     half = [
         j for j in np.ndindex(points) if j <= tuple(-i % n for i, n in zip(j, points, strict=True))
     ]
@@ -203,7 +205,9 @@ class Map:
 
     def __init__(self, prover: "Prover", node: Node, shape: Shape, extra: int = 0) -> None:
         conv = node["op"] == "conv"
-        need(conv or type(node["axis"]) is int and -1 <= node["axis"] < len(shape), "no such axis")
+        need(
+            conv or (type(node["axis"]) is int and -1 <= node["axis"] < len(shape)), "no such axis"
+        )
         self.axis = 0 if conv else node["axis"] % len(shape)
         self.sizes = shape[: self.axis] + shape[self.axis + 1 :]
         d, given = len(self.sizes), prover.take(node["weight"], None)
@@ -258,7 +262,9 @@ class Map:
         parts = self.split()
         absolute = np.abs(parts).sum(axis=tuple(range(3, d + 3)))  # (G, O, I)
         vector = np.ones((self.groups, absolute.shape[2], 1))
-        for _ in range(6):  # of a matrix A >= 0: |A|^2 is at most the largest (A'Av)_i / v_i, for any v > 0
+        for _ in range(
+            6
+        ):  # of a matrix A >= 0: |A|^2 is at most the largest (A'Av)_i / v_i, for any v > 0
             vector = np.maximum(vector / vector.max(), 2.0**-40)
             image = absolute.swapaxes(1, 2) @ (absolute @ vector)
             ratio, vector = image / vector, image
@@ -388,7 +394,7 @@ class Prover:
         name, claim = node["op"], node.get("lip")
         need(name in KEYS, f"the operation {name!r} cannot be re-proved here")
         need(sorted(node) == sorted(KEYS[name]), f"{name!r} has the fields {sorted(node)}")
-        need(type(node["rule"]) is str and 0 <= real(claim), f"{name!r} has the bound {claim}")
+        need(type(node["rule"]) is str and real(claim) >= 0, f"{name!r} has the bound {claim}")
         op = getattr(self, f"_{name}")(node, shape)
         need(op.lip <= claim, f"the bound {claim} of {name!r} is not proved, {op.lip} is")
         need(0 < math.prod(op.shape) < 2**31, f"{name!r} gives the shape {op.shape}")
@@ -467,12 +473,12 @@ class Prover:
     _conv = _linear
 
     def _block(self, node: Node, shape: Shape) -> Op:
-        """x - W'a(Wx + b), of constant max(1, |W|^2 - 1), or A'a(Bx + b) for W = [A, B], of |W|^2 / 2.
+        """Is x - W'a(Wx + b), of constant max(1, |W|^2 - 1), or A'a(Bx + b) for W = [A, B], of |W|^2 / 2.
 
         For a of slopes in [0, 1]: differences are I - W'DW, and v'A'DBw <= |Av + Bw|^2 / 4, for D in [0, I].
         """
         inner, outs = node["inner"], node["outputs"]
-        need(outs is None or type(outs) is int and outs > 0, f"{outs} outputs")
+        need(outs is None or (type(outs) is int and outs > 0), f"{outs} outputs")
         need(inner.get("op") in ("linear", "conv"), "a block should be around a linear map")
         need(sorted(inner) == sorted(KEYS[inner["op"]]), f"a map has the fields {sorted(inner)}")
         it = Map(self, inner, shape, outs or 0)
@@ -485,7 +491,9 @@ class Prover:
         need(
             node["activation"]["op"] in ("prelu", "clamp") and half.shape == it.shape, "activation"
         )
-        need(self.slopes >= 0 and self.slopes <= 1, "the slopes inside a block should be in [0, 1]")
+        need(
+            (self.slopes >= 0) & (self.slopes <= 1), "the slopes inside a block should be in [0, 1]"
+        )
         first = products(it.weight, it.bias, it.forth[0], it.moduli, it.offset, it.forth[1])
         second = products(it.weight, np.zeros(1), it.back[0], it.moduli, 0.0, it.back[1])
         bias = it.bias.reshape(-1, *[1] * (len(it.shape) - it.axis - 1))
@@ -536,13 +544,13 @@ class Prover:
         return leaf(shape, max(1.0, top), lambda x: np.where(x > 0, x, slopes * x), step)
 
     def _clamp(self, node: Node, shape: Shape) -> Op:
-        """p x + (q - p) clamp(x, a, b), of slope p outside of [a, b] and q inside: (0, 1), (1, 0) or (1, -1)."""
+        """Is p x + (q - p) clamp(x, a, b), of slope p outside of [a, b] and q inside: (0, 1), (1, 0) or (1, -1)."""
         low, high = self.channels(node["low"], shape), self.channels(node["high"], shape)
         pair = (real(node["outside"]), real(node["inside"]))
         need(pair in ((0, 1), (1, 0), (1, -1)) and np.all(low <= high), f"clamp of slopes {pair}")
         self.slopes = np.array(pair)
         far = float(norm(np.broadcast_to(np.maximum(np.abs(low), np.abs(high)), shape)))
-        run = lambda x: pair[0] * x + (pair[1] - pair[0]) * np.clip(x, low, high)  # noqa: E731
+        run = lambda x: pair[0] * x + (pair[1] - pair[0]) * np.clip(x, low, high)
         step = products(self.slopes, low, 1, 3.0, 2 * far, 3.0) if pair[0] else None
         return leaf(shape, 1.0, run, step, 2 * far)
 
@@ -562,17 +570,17 @@ class Prover:
             line, channel = np.maximum(piece - 1, 0), np.indices(x.shape, sparse=True)[1]
             return values[channel, line] + slopes[channel, piece] * (x - places[line])
 
-        step = lambda size, grid: (gamma(8 * knots + 64) * (4 * size + far) * UP, None)  # noqa: E731
+        step = lambda size, grid: (gamma(8 * knots + 64) * (4 * size + far) * UP, None)
         return leaf(shape, float(np.abs(slopes).max()), run, step, far)
 
     def _sort(self, node: Node, shape: Shape) -> Op:
         (size,) = ints([node["size"]], 1, 1)
         need(shape[0] % size == 0, f"groups of {size} among {shape[0]} channels")
-        run = lambda x: -np.sort(-x.reshape(len(x), -1, size, *shape[1:]), axis=2)  # noqa: E731
+        run = lambda x: -np.sort(-x.reshape(len(x), -1, size, *shape[1:]), axis=2)
         return leaf(shape, 1.0, lambda x: run(x).reshape(x.shape))
 
     def _householder(self, node: Node, shape: Shape) -> Op:
-        """z - 2 min(v'z, 0) v for pairs z, one v after another: slopes 1 and 1 - 2 |v|^2 along v."""
+        """Is z - 2 min(v'z, 0) v for pairs z, one v after another: slopes 1 and 1 - 2 |v|^2 along v."""
         normals = self.take(node["normals"], None)
         need(
             normals.ndim == 3 and 2 * normals.shape[1] == shape[0], "normals for pairs of channels"
@@ -603,7 +611,7 @@ class Prover:
             for axis, n in zip(ranges, shape[1:], strict=True)
         ]
         need(all(w for axis in pixels for w in axis), "a window is empty")
-        shared = math.prod(max(np.bincount(sum(axis, []))) for axis in pixels)
+        shared = math.prod(int(np.bincount(np.concatenate(axis)).max()) for axis in pixels)
         most = math.prod(max(map(len, axis)) for axis in pixels)
         need(kind == "l2" or divisor == 1, "maxima are not divided")
 
@@ -747,7 +755,8 @@ def verify(path: str) -> str:
     need(meta["program"] in ("float64", "exact"), f"the program {meta['program']!r} is not known")
     shape, exact = ints(meta["shape"], None, 1), meta["program"] == "exact"
     prover, network = Prover(arrays), meta["network"]
-    need(type(network) is dict and network.get("op") == "sequential", meta["network"])
+    root = network.get("op") if type(network) is dict else None
+    need(root == "sequential", f"a program that is {root!r} cannot be re-proved here")
     whole = prover.build(network, shape)
     (classes,) = ints([meta["classes"]], 1, 1)
     need(whole.shape == (classes,), f"{classes} classes, and outputs of shape {whole.shape}")
@@ -795,7 +804,8 @@ def verify(path: str) -> str:
             gaps = norm(it.weight[:, None] - it.weight, (2,)) * UP * (1 - np.eye(classes))
             rows = norm(it.weight, (1,))
             step = products(it.weight, it.bias, it.forth[0], rows, np.abs(it.bias), rows.max())
-            own, grid = step(size[:, None], grid)
+            error_of_rows, grid = step(size[:, None], grid)
+            own = own + error_of_rows
         need(not exact or grid is not None, "its sums are not exact")
         part = max(1, 2**15 // math.prod(shape))
         mine = np.concatenate([whole.run(images[i : i + part]) for i in range(0, count, part)])
