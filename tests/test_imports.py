@@ -28,7 +28,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
         "parametrizations",
     },
     {"models"},
-    {"bands"},
+    {"bands", "tighter"},
     {"casting", "snapping"},
     {
         "certificate_file",
