@@ -102,10 +102,11 @@ class Deployed(nn.Module):
         self._real = [_unrounded(certificate.program)]  # in a list: no submodule
         self.fast = copy.deepcopy(self._real[0]).to(self.arithmetic.dtype).requires_grad_(False)
         self._facts = Analysis(FLOAT64, certificate._facts)  # noqa: SLF001
-        self._diagonal = math.sqrt(math.prod(certificate.shape)) * (1 + 4 * U)
+        self._diagonal = 1.01 * math.sqrt(math.prod(certificate.shape))  # measured norms are above
         labels = torch.arange(certificate.num_classes)
         sizes = torch.full((len(labels),), self._diagonal, dtype=torch.float64)
         self._slow_errors = certificate.errors(labels, sizes)  # ε, with shape (K, K)
+        self._roof: tuple[list[int], Tensor, Tensor] | None = None
         self._watch = self._measured_modules()
         self._versions = self._current()
         self.train(False)
@@ -128,15 +129,16 @@ class Deployed(nn.Module):
         """
         self._refuse_changes(images)
         sizes: dict[int, Tensor] = {}
-        with _arithmetic_of(self.fast, images.is_cuda), self._measuring(sizes):
+        with _arithmetic_of(self.fast, images.is_cuda), self._measuring(sizes, len(images)):
             logits = self.fast(images.to(self.arithmetic.dtype, copy=True)).double().cpu()
-        predictions = logits.argmax(dim=1)
-        norm = _norms(images)
-        errors = self._errors(predictions, norm, sizes) + self._slow_errors[predictions]
-        margins = logits.gather(1, predictions[:, None]) - logits
-        sure = margins * (1 - 2 * U) > errors * (1 + 4 * U)
-        sure |= torch.arange(logits.shape[1]) == predictions[:, None]
-        fast = sure.all(dim=1) & (norm <= self._diagonal) & logits.isfinite().all(dim=1)
+        predictions, norm = logits.argmax(dim=1), _norms(images)
+        known = (norm <= self._diagonal) & logits.isfinite().all(dim=1)
+        fast = known & self._sure(logits, self._below_roof(predictions, norm, sizes, known))
+        if not fast[known].all():
+            rest = known & ~fast
+            own = {number: size[rest] for number, size in sizes.items()}
+            errors = self._errors(predictions[rest], norm[rest], own)
+            fast[rest] = self._sure(logits[rest], errors)
         self.calls += len(images)
         if not fast.all():
             rest = ~fast
@@ -148,6 +150,40 @@ class Deployed(nn.Module):
     def radii(self, images: Tensor, labels: Tensor) -> Tensor:
         """Radii within which the predictions stay the labels: those of the float64 program."""
         return self.certificate.radii(images, labels)
+
+    def _sure(self, logits: Tensor, errors: Tensor) -> Tensor:
+        """Whether the largest logits leave no doubt, for bounds ε̂ with shape (B, K); with shape (B,)."""
+        predictions = logits.argmax(dim=1)
+        margins = logits.gather(1, predictions[:, None]) - logits
+        allowed = (errors + self._slow_errors[predictions]) * (1 + 4 * U)
+        sure = margins * (1 - 2 * U) > allowed
+        return (sure | (torch.arange(logits.shape[1]) == predictions[:, None])).all(dim=1)
+
+    def _below_roof(
+        self, labels: Tensor, norm: Tensor, sizes: dict[int, Tensor], known: Tensor
+    ) -> Tensor:
+        """Bounds ε̂ of images whose norms are below those that were met before, for no analysis of their own.
+
+        What is proved of activations up to some norms holds of all that are below.  The roof rises where
+        images exceed it, and bounds are proved anew then, once; for images above, they are infinite.
+        """
+        found = torch.stack([norm, *sizes.values()])  # (M, B)
+        known = known & found.isfinite().all(dim=0)
+        if self._roof is None or self._roof[0] != list(sizes):
+            self._roof = list(sizes), torch.zeros(len(found), dtype=torch.float64), norm
+        numbers, roof, errors = self._roof
+        if known.any() and (found[:, known] > roof[:, None]).any():
+            roof = torch.maximum(roof, found[:, known].amax(dim=1) * 1.1)
+            every = torch.arange(self.certificate.num_classes)
+            tops = {
+                each: top.expand(len(every)) for each, top in zip(numbers, roof[1:], strict=True)
+            }
+            errors = self._errors(every, roof[0].expand(len(every)), tops)
+            self._roof = numbers, roof, errors
+        inside = known & (found <= roof[:, None]).all(dim=0)
+        if not inside.any():
+            return torch.full((len(labels), self.certificate.num_classes), math.inf).double()
+        return errors[labels].where(inside[:, None], math.inf)
 
     def _errors(self, labels: Tensor, norm: Tensor, sizes: dict[int, Tensor]) -> Tensor:
         """Bounds ε̂ of the errors of the fast program in margins, with shape (B, K)."""
@@ -169,12 +205,19 @@ class Deployed(nn.Module):
         ]
 
     @contextmanager
-    def _measuring(self, sizes: dict[int, Tensor]) -> Iterator[None]:
-        """Notes norms of what modules of the fast program are called with, the larger one if twice."""
+    def _measuring(self, sizes: dict[int, Tensor], count: int) -> Iterator[None]:
+        """Notes norms of what modules of the fast program are called with, the larger one if twice.
+
+        Arguments:
+            sizes: Where they are noted, by the numbers of modules.
+            count: The number of images.
+        """
 
         def note(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
                 size = _norms(args[0])
+                if len(size) != count:  # not one for each image
+                    size = torch.full((count,), math.inf, dtype=torch.float64)
                 sizes[number] = torch.maximum(size, sizes[number]) if number in sizes else size
 
             return hook

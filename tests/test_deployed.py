@@ -107,7 +107,7 @@ def test_errors_at_an_image_hold_and_are_smaller_than_those_of_its_norm() -> Non
     deployed = Deployed(network(), SHAPE)
     x = torch.rand(50, *SHAPE)
     sizes: dict[int, Tensor] = {}
-    with torch.no_grad(), deployed._measuring(sizes):
+    with torch.no_grad(), deployed._measuring(sizes, 50):
         found = deployed.fast(x.float()).double()
     logits = deployed.certificate.logits(x)
     labels = logits.argmax(dim=1)
@@ -128,6 +128,27 @@ def test_what_was_measured_at_images_stays_with_them() -> None:
     assert torch.equal(deployed.radii(x, labels), certificate.radii(x, labels))
 
 
+def test_images_below_the_norms_that_were_met_need_no_analysis_of_their_own(monkeypatch) -> None:
+    model = network()
+    with torch.no_grad():
+        model[-1].weight *= 20
+    deployed = Deployed(model, SHAPE)
+    x = torch.rand(20, *SHAPE) * 0.9
+    first = deployed.decide(x)
+    counted, analyze = [], deployed._errors
+    monkeypatch.setattr(deployed, "_errors", lambda *a: counted.append(a) or analyze(*a))
+    sure = x[first.fast]
+    assert deployed.decide(sure * 0.99).fast.all()
+    assert not counted
+    alone = Deployed(model, SHAPE).decide(x)
+    assert torch.equal(alone.fast, first.fast)
+    deployed.decide(torch.ones(1, *SHAPE))  # above: the roof rises
+    assert counted
+    mixed = torch.cat([x, boundary(model, 5), torch.full((1, *SHAPE), torch.nan)])
+    expected = deployed.certificate.logits(mixed).argmax(dim=1)
+    assert torch.equal(deployed(mixed), expected)
+
+
 def test_norms_are_measured_upwards() -> None:
     for x in (torch.rand(3, 1000), torch.rand(3, 7) * 1e-25, torch.rand(3, 9).float() * 1e-40):
         assert (_norms(x) >= x.double().norm(dim=1)).all()
@@ -141,7 +162,7 @@ def test_a_module_that_is_used_twice_is_measured_at_the_larger_of_its_inputs() -
         layer.weight.copy_(torch.eye(3) / 2)
     deployed = Deployed(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 2)).eval(), (3,))
     sizes: dict[int, Tensor] = {}
-    with torch.no_grad(), deployed._measuring(sizes):
+    with torch.no_grad(), deployed._measuring(sizes, 1):
         deployed.fast(torch.ones(1, 3).float())
     assert sizes[id(deployed.slow[0])].item() == pytest.approx(3**0.5, rel=1e-5)
 
