@@ -30,7 +30,7 @@ from lipnets.probes import InvariantError, Probe, Subject
 from lipnets.probes.subject import Tracker
 from lipnets.records import Record
 from lipnets.report import Facts, data_uri, figures, page, png, summary
-from lipnets.runs import Run, RunError, format_records, write_atomic
+from lipnets.runs import Run, RunError, certificate_bytes, format_records, write_atomic
 
 T = TypeVar("T")
 
@@ -121,9 +121,8 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
         facts = find_facts(config, dataset, subject, records)
         write(run.path / "evaluation", records, facts)
         kept = subject.sample(CERTIFIED)
-        run.save_certificate(
-            subject.certificate, kept.images, kept.labels, name="evaluation/certificate.npz"
-        )
+        content = certificate_bytes(subject.certificate, kept.images, kept.labels)
+        write_atomic(run.path / "evaluation" / "certificate.npz", content)
     print_results(console, run, dataset, subject, records, time.monotonic() - started)
 
 
@@ -230,8 +229,8 @@ def print_results(
     for line in (
         "Brackets are 95 % intervals. Radii are l2, in pixels of [0, 1].",
         f"{pairs:,} checks of what must be true held. Took {seconds:.0f} s.",
-        f"Report: {run.path / 'evaluation' / 'report.html'}",
         f"Certificate: python -m lipnets.verify {run.path / 'evaluation' / 'certificate.npz'}",
+        f"Report: {run.path / 'evaluation' / 'report.html'}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -387,14 +387,15 @@ def _conv_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
         "groups": groups,
         "bias": bias is not None,
     }
-    kernel = tuple(weight.shape[2:])
+    kernel: Any = tuple(weight.shape[2:])
     if node["transposed"] is not None:
         spare = _TransposeSpare(node["transposed"])
         turned = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
         padding = tuple(p for p, _ in pads)
+        spare_pixels: Any = spare.of(common["stride"], common["dilation"], kernel, padding)
         built = turned(
             weight.shape[0], weight.shape[1] * groups, kernel, padding=padding,
-            output_padding=spare.of(common["stride"], common["dilation"], kernel, padding), **common,
+            output_padding=spare_pixels, **common,
         )  # fmt: skip
         return _filled(built, weight, bias)
     common["padding_mode"] = "circular" if node["circular"] else "zeros"
@@ -575,7 +576,8 @@ def _pool_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
         sides = {(w[1] - w[0], w[2]) for w in axis}
         if len(apart) > 1 or len(sides) > 1:
             kind = AdaptiveL2NormPool2d if node["kind"] == "l2" else _ADAPTIVE[axes - 1]
-            return kind(counts if axes > 1 else counts[0])
+            size: Any = counts if axes > 1 else counts[0]
+            return kind(size)
         strides.append(max(1, *apart))
         [(length, step)] = sides
         lengths.append((length - 1) // step + 1)
@@ -660,8 +662,9 @@ def _block_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
         block = cls(ins, outs or ins, hidden_features=len(weight), **common)
         _filled(block.inner, weight, bias)
         return block
+    kernel: Any = tuple(weight.shape[2:])
     block = (PotentialConv2d if outs is None else SandwichConv2d)(
-        ins, outs or ins, tuple(weight.shape[2:]), hidden_channels=len(weight), **common
+        ins, outs or ins, kernel, hidden_channels=len(weight), **common
     )  # pyright: ignore
     joint = (ins + (outs or 0), *shape[1:])
     block.inner = _restore(node["inner"], read, joint)  # pyright: ignore
@@ -866,7 +869,7 @@ def _radii(
     slopes = torch.full((classes, classes), node["lip"] * _ROOT_2_UP, dtype=torch.float64)
     if children[-1].get("axis") == -1:  # a matrix and a bias
         before = float(_product([child["lip"] for child in children[:-1]]))
-        head = chain(_as_sequential(certificate.program))[-1][1]
+        head: Any = chain(_as_sequential(certificate.program))[-1][1]
         slopes = torch.minimum(slopes, row_distances(head.weight) * before * _NEAR)
     sizes = norms(images)
     known = certificate.radii_of(logits, labels, images=images)

@@ -21,6 +21,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunExistsError",
+    "certificate_bytes",
     "format_records",
     "parse_records",
     "write_atomic",
@@ -160,24 +161,9 @@ class Run:
         certificate: Certificate,
         images: Tensor | None = None,
         labels: Tensor | None = None,
-        *,
-        name: str = "certificate.npz",
     ) -> None:
-        """Writes a certificate, with the radii of images where its program has a form in files.
-
-        Arguments:
-            certificate: The certificate.
-            images: Images, with shape (B, C, H, W), of which the file is to hold the radii.
-            labels: Their classes, with shape (B,).
-            name: The file in this directory.
-        """
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "certificate.npz"
-            try:
-                certificate.save(path, images, labels)
-            except NotCertifiedError:  # no form, or no bound of what is rounded: of no image
-                certificate.save(path)
-            self.write(name, path.read_bytes())
+        """Writes a certificate: see `certificate_bytes`."""
+        self.write("certificate.npz", certificate_bytes(certificate, images, labels))
 
     def load_certificate(self) -> Certificate:
         """Reads the certificate.
@@ -274,6 +260,25 @@ class Run:
 
     def _write_checksums(self, checksums: dict[str, list[str]]) -> None:
         write_atomic(self.path / "checksums.json", json.dumps(checksums, indent=2) + "\n")
+
+
+def certificate_bytes(
+    certificate: Certificate, images: Tensor | None = None, labels: Tensor | None = None
+) -> bytes:
+    """The file of a certificate, with the radii of images where its program has a form in files.
+
+    Arguments:
+        certificate: The certificate.
+        images: Images, with shape (B, C, H, W), of which the file is to hold the radii.
+        labels: Their classes, with shape (B,).
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "certificate.npz"
+        try:
+            certificate.save(path, images, labels)
+        except NotCertifiedError:  # no form, or no bound of what is rounded: of no image
+            certificate.save(path)
+        return path.read_bytes()
 
 
 def format_records(records: Iterable[Record]) -> str:

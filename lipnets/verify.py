@@ -70,7 +70,9 @@ def gamma(k: int) -> float:
 def norm(array: Array, axes: tuple[int, ...] | None = None) -> Any:
     """ℓ2 norms, rounded upwards: squares may underflow."""
     count = array.size if axes is None else math.prod(array.shape[axis] for axis in axes)
-    return np.sqrt((array * array.conj()).real.sum(axis=axes)) * (1 + (count + 8) * U) + 2.0**-480
+    return (
+        np.sqrt(np.real(array * np.conj(array)).sum(axis=axes)) * (1 + (count + 8) * U) + 2.0**-480
+    )
 
 
 def below(grams: Array, level: float, error: float) -> bool:
@@ -124,10 +126,10 @@ def on_grid(taps: Array, offsets: Sequence[Shape], points: Shape, lip: float) ->
     turns = (
         np.array(half) @ (np.array(offsets) * [common // n for n in points]).T % common
     )  # (F, P)
-    waves, flat = roots(common), taps.swapaxes(0, 1).reshape(count, -1)
+    (cosines, sines), flat = roots(common), taps.swapaxes(0, 1).reshape(count, -1)
     lip -= 1.5 * gamma(count + 4) * float(norm(np.abs(taps).sum(axis=1), (1, 2)).max()) * UP
     for some in np.array_split(turns, -(-len(turns) * flat[0].size // 2**22)):
-        symbols = ((waves[0, some] @ flat) + 1j * (waves[1, some] @ flat)).reshape(-1, outs, ins)
+        symbols = ((cosines[some] @ flat) + 1j * (sines[some] @ flat)).reshape(-1, outs, ins)
         tall = symbols if outs >= ins else symbols.swapaxes(1, 2)
         error = 1.5 * gamma(2 * max(outs, ins)) * float(norm(tall, (1, 2)).max()) ** 2 * UP
         if not (
@@ -182,9 +184,7 @@ def summed(sizes: Array, grid: Grid, error: Any) -> tuple[Any, Grid]:
     return (0.0 * sizes, grid) if exact else (error * UP + TINY, None)
 
 
-def products(
-    weight: Array, bias: Array, terms: int, moduli: float, offset: float, rows: float
-) -> Any:
+def products(weight: Array, bias: Array, terms: int, moduli: Any, offset: Any, rows: float) -> Any:
     """What sums of products round: |W| has the norm `moduli`, rows of W have `rows`, all biases `offset`."""
     fine, top = [finest(weight), finest(bias)], float(np.abs(bias).max(initial=0.0))
 
@@ -261,7 +261,7 @@ class Map:
         self.offset = float(norm(self.bias)) * math.sqrt(math.prod(out)) * UP
         parts = self.split()
         absolute = np.abs(parts).sum(axis=tuple(range(3, d + 3)))  # (G, O, I)
-        vector = np.ones((self.groups, absolute.shape[2], 1))
+        vector = ratio = np.ones((self.groups, absolute.shape[2], 1))
         for _ in range(
             6
         ):  # of a matrix A >= 0: |A|^2 is at most the largest (A'Av)_i / v_i, for any v > 0
@@ -391,7 +391,7 @@ class Prover:
     def build(self, node: Any, shape: Shape) -> Op:
         """The operation of a node, whose bound is proved."""
         need(type(node) is dict and type(node.get("op")) is str, "a node names no operation")
-        name, claim = node["op"], node.get("lip")
+        name, claim = str(node["op"]), node.get("lip")
         need(name in KEYS, f"the operation {name!r} cannot be re-proved here")
         need(sorted(node) == sorted(KEYS[name]), f"{name!r} has the fields {sorted(node)}")
         need(type(node["rule"]) is str and real(claim) >= 0, f"{name!r} has the bound {claim}")
@@ -567,7 +567,10 @@ class Prover:
 
         def run(x: Array) -> Array:
             piece = np.searchsorted(places, x)
-            line, channel = np.maximum(piece - 1, 0), np.indices(x.shape, sparse=True)[1]
+            line, channel = (
+                np.maximum(piece - 1, 0),
+                np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)),
+            )
             return values[channel, line] + slopes[channel, piece] * (x - places[line])
 
         step = lambda size, grid: (gamma(8 * knots + 64) * (4 * size + far) * UP, None)
@@ -698,17 +701,19 @@ def read(path: str) -> tuple[Node, dict[str, Array]]:
 
     need("meta" in arrays and arrays["meta"].dtype == np.uint8, "there is no description")
     text = arrays.pop("meta").tobytes().decode()
-    meta = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    meta: Any = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     need(type(meta) is dict and meta.get("format") == FORMAT, f"its format is not {FORMAT!r}")
     need(sorted(meta) == sorted(META.split()), f"the description has the keys {sorted(meta)}")
     for key in ("arrays", "weights", "versions"):
-        texts = type(meta[key]) is dict and all(type(value) is str for value in meta[key].values())
+        table: Any = meta[key]
+        texts = type(table) is dict and all(type(text) is str for text in table.values())
         need(texts, f"{key!r} is no table of texts")
-    need(meta["arrays"].keys() == arrays.keys(), "the hashes are not those of its arrays")
+    hashes: Any = meta["arrays"]
+    need(hashes.keys() == arrays.keys(), "the hashes are not those of its arrays")
     for name, array in arrays.items():
         data = f"{array.dtype.str} {array.shape} ".encode() + array.tobytes()
         need(
-            hashlib.sha256(data).hexdigest() == meta["arrays"][name],
+            hashlib.sha256(data).hexdigest() == hashes[name],
             f"the hash of {name!r} is wrong",
         )
     return meta, arrays
@@ -766,7 +771,7 @@ def verify(path: str) -> str:
         whole.walk(domain, None)[1] <= real(meta["error"]),
         "the bound of rounding errors is not proved",
     )
-    count, slack = 0, 0.0
+    count, slack, radii = 0, 0.0, np.zeros(0)
     if "images" in prover.unused:
         images = prover.take("images", None, "|u1", "<f4", "<f8")
         count = len(images)
@@ -831,7 +836,7 @@ def verify(path: str) -> str:
     return (
         f"{path}: all that it claims is proved.\n  Program: float64, {sums}; {len(arrays)} arrays.\n"
         f"  Lipschitz bound proved here: {whole.lip:.9g}; rounding: {float(whole.walk(domain, None)[1].max()):.3g}.\n"
-        f"  Images: {count}, of which {int(np.sum(radii > 0)) if count else 0} with a radius; at the most "
+        f"  Images: {count}, of which {int(np.sum(radii > 0))} with a radius; at the most "
         f"{slack:.3g} less than what is proved here."
     )
 

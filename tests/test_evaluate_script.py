@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lipnets import data, experiment
+from lipnets import data, experiment, verify
 from lipnets.certify import certified_radii
 from lipnets.config import parse_config
 from lipnets.experiment import build_model
@@ -85,7 +85,17 @@ def test_an_evaluation_leaves_records_figures_and_a_page(evaluated: Path) -> Non
     files = {each.name for each in (evaluated / "evaluation").iterdir()}
     figures = ("bound_layer", "bound_network", "certified_curve", "corrupted_accuracy")
     figures += ("corrupted_certified_accuracy", "filtered_accuracy", "learning_curves")
-    assert files == {"records.jsonl", "report.html", *(f"{name}.png" for name in figures)}
+    assert files == {
+        "certificate.npz",
+        "records.jsonl",
+        "report.html",
+        *(f"{name}.png" for name in figures),
+    }
+
+
+def test_the_certificate_of_an_evaluation_is_proved_again(evaluated: Path, capsys) -> None:
+    assert verify.main([str(evaluated / "evaluation" / "certificate.npz")]) == 0
+    assert "Images: 60" in capsys.readouterr().out
 
 
 def test_certified_accuracies_are_those_of_the_saved_network(evaluated: Path) -> None:
@@ -149,7 +159,13 @@ def test_figures_of_the_evaluation_before_are_gone(run: Path) -> None:
     (run / "evaluation" / "notes.txt").write_text("mine")
     assert script.main([str(run), "--limit", "9", "--probes", "certified"]) == 0
     files = {each.name for each in (run / "evaluation").iterdir()}
-    assert files == {"certified_curve.png", "notes.txt", "records.jsonl", "report.html"}
+    assert files == {
+        "certificate.npz",
+        "certified_curve.png",
+        "notes.txt",
+        "records.jsonl",
+        "report.html",
+    }
 
 
 def test_probes_that_are_named_twice_run_once(run: Path) -> None:
