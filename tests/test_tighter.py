@@ -244,7 +244,7 @@ def test_factors_of_channels_are_folded_into_convolutions() -> None:
     chain = nn.Sequential(conv, affine, MaxMinOfThree()).eval()
     shape = (2, 30, 30)
     operations = flattened(nn.Sequential(conv, affine).eval(), shape, Analysis())
-    found = bounded(operations, Analysis(), last=False).bound
+    found = bounded(operations, Analysis(), last=False)[0]
     columns = torch.randn(1, *shape)
     for _ in range(60):  # power iteration, from below
         columns = torch.autograd.functional.vjp(chain[:2], columns, chain[:2](columns))[1]

@@ -36,15 +36,15 @@ _EFFORT = 1e10  # floating-point operations for the multipliers of a window
 
 @dataclass(frozen=True)
 class Tightened:
-    """A bound of a network and, where there are some, of its pairs of outputs.
+    """A bound of a network and of its pairs of outputs.
 
     Arguments:
         bound: The bound and its derivation.
-        pairs: Bounds of the differences of outputs, with shape (K, K), or None.
+        pairs: Bounds of the differences of outputs, with shape (K, K).
     """
 
     bound: Bound
-    pairs: Tensor | None
+    pairs: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,24 @@ def tighter_pairs(program: nn.Module, shape: Shape, analysis: Analysis) -> Tight
         analysis: What is known of it.
     """
     operations = flattened(program, shape, analysis)
-    found = bounded(operations, analysis, last=True)
+    bound, found = bounded(operations, analysis, last=True)
     outputs = math.prod(operations[-1].after) if operations else math.prod(shape)
-    pairs = mul_up(found.bound.value, _ROOT_2_UP) * (1 - torch.eye(outputs, dtype=torch.float64))
-    if found.pairs is not None:
-        pairs = torch.minimum(pairs, found.pairs)
+    pairs = mul_up(bound.value, _ROOT_2_UP) * (1 - torch.eye(outputs, dtype=torch.float64))
+    if found is not None:
+        pairs = torch.minimum(pairs, found)
     count = next((i for i, e in enumerate(reversed(operations)) if not e.linear), len(operations))
     tail = operations[len(operations) - count :]
     if tail and math.prod(tail[0].shape) <= WIDEST and count < len(operations):
         last = joint_bounds([each.module for each in tail], tail[0].shape, analysis, 0.0)
         if last is not None:
-            front = bounded(operations[: len(operations) - count], analysis, last=False).bound
+            front = bounded(operations[: len(operations) - count], analysis, last=False)[0]
             pairs = torch.minimum(pairs, last.pairs * front.value * (1 + 4 * U))
-    return Tightened(found.bound, pairs)
+    return Tightened(bound, pairs)
 
 
 def tighter_chain(module: nn.Module, shape: Shape, analysis: Analysis) -> Bound:
     """Bounds a module, a part of a network: see `tighter_pairs`."""
-    return bounded(flattened(module, shape, analysis), analysis, last=False).bound
+    return bounded(flattened(module, shape, analysis), analysis, last=False)[0]
 
 
 def flattened(module: nn.Module, shape: Shape, analysis: Analysis) -> list[Operation]:
@@ -107,7 +107,9 @@ def flattened(module: nn.Module, shape: Shape, analysis: Analysis) -> list[Opera
     return found
 
 
-def bounded(operations: list[Operation], analysis: Analysis, *, last: bool) -> Tightened:
+def bounded(
+    operations: list[Operation], analysis: Analysis, *, last: bool
+) -> tuple[Bound, Tensor | None]:
     """Windows from the last to the first, each as long as it may be; what fits none is folded."""
     parts: list[Bound] = []
     loose: list[Operation] = []  # operations that are in no window, before those that are done
@@ -142,7 +144,7 @@ def bounded(operations: list[Operation], analysis: Analysis, *, last: bool) -> T
     settle()
     if pairs is not None:
         pairs = pairs * mul_up(*(part.value for part in parts[:-1])) * (1 + 4 * U)
-    return Tightened(_multiplied(parts), pairs)
+    return _multiplied(parts), pairs
 
 
 def _window(operations: list[Operation], largest: int) -> int:

@@ -250,7 +250,7 @@ class _Differences:
         elif owner is StoredHouseholder:
             after = state
             for normal in module.normals:  # pyright: ignore
-                after = self._reflected(normal.detach().double(), after)
+                after = self._reflected(normal.detach().double().cpu(), after)
         elif (size := group_size(module, shape)) is not None:
             after = self._paired(state) if size == 2 else self._sorted(state, size)
         elif (range_ := slopes(module, shape)) is not None:
@@ -261,7 +261,7 @@ class _Differences:
 
     def _linear(self, module: nn.Module, state: State, constant: float) -> State:
         """Column by column; what is rounded is known by `rounding` for the longest of them."""
-        part = linear_part([module])
+        part = linear_part([module]).cpu()
         columns = state.matrix
         longest = _largest_norm(columns)
         after = torch.cat([part(chunk) for chunk in columns.split(512)])
@@ -373,7 +373,7 @@ class _Differences:
     ) -> float:
         """Adds unknowns s with ‖s‖ ≤ gain ‖u‖ in each of some groups of equal sizes; returns their scale."""
         count = len(rows) if count is None else count
-        scale = 2.0 ** math.ceil(math.log2(max(mul_up(gain, reach), 2.0**-500)))
+        scale = math.ldexp(1.0, math.frexp(max(mul_up(gain, reach), 2.0**-500))[1])  # not below it
         self.conditions.append(
             System.Condition(rows, error, self.count, count, groups, gain, scale, room)
         )

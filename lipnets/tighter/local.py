@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from ..bands import linear_part
 from ..bounds import Shape
+from ..exact import Round
 from ..linalg import ETA, U, add_up, gamma, matrix_norm, mul_up, row_distances, sqrt_up
 from ..rounding import FLOAT64, Analysis, Arithmetic, Ball, norms, number
 from .chains import LARGEST, WIDEST, Operation, bounded, flattened
@@ -131,9 +132,7 @@ class LocalBounds:
             return
         self.front = 1.0
         if self.start:
-            self.front = bounded(
-                self.operations[: self.start], self.analysis, last=False
-            ).bound.value
+            self.front = bounded(self.operations[: self.start], self.analysis, last=False)[0].value
         self.steps: list[_Map | Operation] = []
         run: list[Operation] = []
         for each in [*tail, None]:
@@ -166,10 +165,12 @@ class LocalBounds:
         """Inputs of the activations of the tail, with shape (B, *), and bounds of their errors, (B,)."""
         reach = norms(images) * (1 + U) * (1 + 4 * U)
         ball, found = Ball(norm=reach, error=U * reach), []
-        inner = images.to(torch.float64)
+        modules = (each.module for each in self.operations)
+        device = next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
+        inner = images.to(device, torch.float64)
         for index, each in enumerate(self.operations):
             if index >= self.start and not each.linear:
-                found.append((inner.clone(), number(ball.error).expand(len(images))))
+                found.append((inner.cpu().clone(), number(ball.error).expand(len(images))))
             inner = each.module(inner.clone())
             ball = self.analysis(each.module, each.shape, ball)
         return found
@@ -330,7 +331,7 @@ def _costs(operations: list[Operation]) -> list[float]:
 def _written(run: list[Operation]) -> _Map:
     """A run of affine operations as a matrix, column by column, and what is rounded in it."""
     shape = run[0].shape
-    part = linear_part([each.module for each in run])
+    part = linear_part([e.module for e in run if not isinstance(e.module, Round)]).cpu()
     count = math.prod(shape)
     eye = torch.eye(count, dtype=torch.float64).reshape(-1, *shape)
     columns = torch.cat([part(chunk).flatten(1) for chunk in eye.split(512)])

@@ -107,8 +107,8 @@ class _Problem:
         none = torch.zeros(0, dtype=torch.long)
         self.owner_rows = torch.cat([none, *owner_rows])
         self.owner_unknowns = torch.cat([none, *owner_unknowns])
-        scales = [torch.full((e.count,), e.scale) for e in system.conditions]
-        self.squares = torch.cat([torch.zeros(0), *scales]).double().square()
+        scales = [torch.full((e.count,), e.scale, dtype=torch.float64) for e in system.conditions]
+        self.squares = torch.cat([torch.zeros(0, dtype=torch.float64), *scales]).square()
 
     def value(self, logs: Tensor) -> tuple[float, Tensor] | None:
         """The logarithm of the objective and its derivative; None where H is not positive."""

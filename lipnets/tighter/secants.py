@@ -75,7 +75,7 @@ def slopes(
             torch.where(inner, within, torch.where(outer, outside, end)).double() for end in ends
         )  # pyright: ignore[reportReturnType]
     if owner is LinearSpline:
-        pieces = module.slopes.detach().double().clamp(-1, 1)  # pyright: ignore
+        pieces = module.slopes.detach().double().cpu().clamp(-1, 1)  # pyright: ignore
         return channels(pieces.amin(dim=1), shape), channels(pieces.amax(dim=1), shape)
     known = owner in (*_RISING, nn.GELU, nn.SiLU)
     if not known and not (owner is nn.ELU and getattr(module, "alpha", -1.0) >= 0):
