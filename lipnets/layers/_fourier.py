@@ -349,7 +349,7 @@ def _lines(period: int, size: int) -> np.ndarray:
 @torch.compiler.assume_constant_result
 def roots(period: int) -> np.ndarray:
     """Cosines and sines of 2πj / n for j < n, correctly rounded, with shape (2, n)."""
-    with unset_fake_temporarily():  # they are remembered
+    with unset_fake_temporarily(), torch.device("cpu"):  # they are remembered
         return torch.stack(roots_of_unity(period)).numpy()
 
 
