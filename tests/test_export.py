@@ -1,5 +1,9 @@
 """Exports compute the same function with the same certificate, from plain modules."""
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
 import geotorch
 import pytest
 import torch
@@ -169,3 +173,34 @@ def test_weights_that_a_format_cannot_hold_are_refused() -> None:
         export(model, weights="float16")
     with pytest.raises(ValueError, match="one of float16, bfloat16, int8"):
         export(model, weights="int4")
+
+
+# Graphs
+
+
+def families() -> ModuleType:
+    """The tests of models, which build a tiny member of each family."""
+    path = Path(__file__).parent / "models" / "test_zoo.py"
+    spec = importlib.util.spec_from_file_location("models_test_zoo", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ZOO = families()
+
+
+SLOW = {"kwlarge", "lipconvnet", "onelip_convnet"}  # matrices at many frequencies, one by one
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ZOO.FAMILIES],
+)
+def test_torch_exports_every_family_for_batches_of_any_size(family) -> None:
+    plain = export(ZOO.build(family), (1, 8, 8)).requires_grad_(False)
+    batch = torch.export.Dim("batch", min=1)
+    graph = torch.export.export(plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: batch},))
+    for count in (1, 3):
+        x = torch.rand(count, 1, 8, 8)
+        assert torch.allclose(graph.module()(x), plain(x), rtol=0, atol=1e-12)
