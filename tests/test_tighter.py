@@ -147,7 +147,7 @@ ACTIVATIONS = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=14, deadline=None)
 @given(
     activation=st.sampled_from(ACTIVATIONS),
     seed=st.integers(0, 2**20),
@@ -286,10 +286,10 @@ def test_local_radii_are_the_exact_ones_where_all_pieces_are_fixed() -> None:
 
 def exact_distance(model: nn.Sequential, image: Tensor, label: int) -> float:
     """Smallest distance at which rays from an image leave its class: an upper bound of the radius."""
-    directions = torch.randn(4000, len(image))
+    directions = torch.randn(1000, len(image))
     rays = directions / directions.norm(dim=1, keepdim=True)
     best = math.inf
-    for step in torch.linspace(0.002, 2.0, 200):
+    for step in torch.linspace(0.005, 2.0, 60):
         wrong = model(image + step * rays).argmax(dim=1) != label
         if wrong.any():
             best = min(best, step.item())
@@ -377,7 +377,7 @@ def test_certificates_without_their_network_are_not_tightened(tmp_path) -> None:
         loaded.local_radii(torch.rand(1, 4), torch.zeros(1, dtype=torch.long))
 
 
-@pytest.mark.parametrize("name", ["plain_mlp_s", "aol_mlp_s"])
+@pytest.mark.parametrize("name", ["plain_mlp_s", pytest.param("aol_mlp_s", marks=pytest.mark.slow)])
 def test_models_of_the_zoo_gain_and_are_not_violated(name) -> None:
     from lipnets import models
 
