@@ -197,7 +197,7 @@ def shifted(value: float) -> Affine:
 
 
 def test_the_rounding_of_a_sum_is_attained() -> None:
-    """x + 1 is half a step above 1 for x = u: no bound of its error may be below u (x + 1)."""
+    """The sum x + 1 is half a step above 1 for x = u: no bound of its error may be below u (x + 1)."""
     module = Residual(shifted(1.0)).eval()
     u = 2.0**-24
     ball = Analysis("float32")(module, (1,), Ball(norm=u))
