@@ -97,7 +97,7 @@ def flattened(module: nn.Module, shape: Shape, analysis: Analysis) -> list[Opera
     """The modules that a network applies one after another, however they are nested."""
     if forward_owner(type(module)) is not nn.Sequential:
         after = analysis.output_shape(module, shape)
-        few = max(math.prod(shape), math.prod(after)) <= WIDEST
+        few = math.prod(after) <= WIDEST and (math.prod(shape) <= WIDEST or _dense(module, shape))
         count = unknowns(module, shape) if few else WIDEST
         return [Operation(module, tuple(shape), after, count)]
     found = []
@@ -147,13 +147,19 @@ def bounded(
     return _multiplied(parts), pairs
 
 
+def _dense(module: nn.Module, shape: Shape) -> bool:
+    """Whether the matrix of a module is at hand, however wide its input."""
+    return type(module) is nn.Linear and len(shape) == 1
+
+
 def _window(operations: list[Operation], largest: int) -> int:
     """Where the longest window that ends a chain begins; its end if there is none."""
     best, total = len(operations), 0
     for start in range(len(operations) - 1, -1, -1):
         each = operations[start]
         total += each.unknowns
-        if total > largest or math.prod(each.shape) > WIDEST:
+        wide = math.prod(each.shape) > WIDEST
+        if total > largest or (wide and not _dense(each.module, each.shape)):
             break
         least = math.prod(each.shape)
         for following in operations[start:]:

@@ -196,6 +196,13 @@ class _Differences:
         range of L holds that of W, and ‖L⁺W‖² = ‖L⁺WWᵀL⁺ᵀ‖ ≤ 1.  ∎  For L = chol(WWᵀ + μI), in floats,
         it is so if μ exceeds the norm of what rounding adds.
         """
+        if operations and type(operations[0]) is nn.Linear and len(shape) == 1:
+            weight = operations[0].weight.detach().double().cpu()
+            factor = factor_of(weight.mT) if len(weight) < shape[0] else None
+            if factor is not None:
+                self.count = self.first = len(weight)
+                reach = self.analysis.lipschitz(operations[0], shape)
+                return State(factor.mT.contiguous(), 0.0, reach), operations[1:]
         leading = operations
         count = next(
             (i for i, each in enumerate(leading) if forward_owner(type(each)) not in LINEAR),
