@@ -83,8 +83,9 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_an_evaluation_leaves_records_figures_and_a_page(evaluated: Path) -> None:
     files = {each.name for each in (evaluated / "evaluation").iterdir()}
-    figures = ("bound_layer", "bound_network", "certified_curve", "corrupted_accuracy")
-    figures += ("corrupted_certified_accuracy", "filtered_accuracy", "learning_curves")
+    figures = ("band_certified_accuracy", "bound_layer", "bound_network", "certified_curve")
+    figures += ("corrupted_accuracy", "corrupted_certified_accuracy", "filtered_accuracy")
+    figures += ("learning_curves",)
     assert files == {
         "certificate.npz",
         "records.jsonl",

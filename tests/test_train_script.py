@@ -121,7 +121,9 @@ def test_the_last_records_are_those_of_the_saved_model(finished: Path) -> None:
     last = {record.name: record for record in run.history()}
     assert last["test/certified_accuracy"].value == (radii > 36 / 255).double().mean().item()
     assert last["test/accuracy"].value == (radii > 0).double().mean().item()
-    assert last["bound/network"].value == run.load_certificate().lipschitz
+    # Proved anew when it is read, of weights that lie elsewhere: sums may run in another order.
+    again = run.load_certificate().lipschitz
+    assert last["bound/network"].value == pytest.approx(again, rel=1e-13)
 
 
 def test_results_and_the_next_command_are_printed(
