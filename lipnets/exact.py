@@ -30,6 +30,7 @@ class Round(nn.Module):
         ValueError: If there are less or more.
 
     Example:
+        >>> import torch
         >>> Round(2)(torch.tensor([0.3, -1.9, 7.0]))
         tensor([ 0.2500, -2.0000,  7.0000])
     """
@@ -66,10 +67,11 @@ def _identity(module: Round, shape: Shape) -> Bound:
 def _nearest(module: Round, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
     """The nearest multiple of 2⁻ᵍ is within 2⁻⁽ᵍ⁺¹⁾ of each of n numbers, hence within √n times that of all.
 
-    It is computed without error (`snap`) in any format where x 2ᵍ does not overflow.  What is on a
-    grid as coarse stays as it is.
+    It is computed without error (`snap`) in any format that has 2ᵍ and 2⁻ᵍ, where x 2ᵍ does not
+    overflow.  What is on a grid as coarse stays as it is.
     """
-    if ball.largest * math.ldexp(1.0, module.bits) >= analysis.arithmetic.largest:
+    a, step = analysis.arithmetic, math.ldexp(1.0, module.bits)
+    if max(ball.largest, 1.0) * step >= a.largest or 1 / step < a.tiny:
         return analysis.step(module, shape, ball, math.inf)
     if ball.grid is not None and ball.grid <= module.bits:
         return analysis.step(module, shape, ball, 0.0, grid=ball.grid)

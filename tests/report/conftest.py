@@ -45,6 +45,32 @@ def corrupt() -> list[Record]:
     ]
 
 
+def bands() -> list[Record]:
+    return [
+        Record(
+            "band_certified_accuracy",
+            (0.9 if begin else 0.6) - radius,
+            "fraction",
+            8,
+            details={"begin": begin, "end": end, "radius": radius},
+        )
+        for begin, end in ((0.0, 0.25), (0.25, 1.0), (0.0, 1.0))
+        for radius in (0.0, 36 / 255)
+    ]
+
+
+def rounded() -> list[Record]:
+    records = []
+    for name, loss in (("float64", 2.5e-11), ("bfloat16", 0.25)):
+        details = {"arithmetic": name}
+        records.append(Record("rounding_loss", loss, "fraction", 7, details=details))
+        for radius in (0.0, 36 / 255):
+            details = {"arithmetic": name, "radius": radius}
+            share = 7 / 8 - radius - loss
+            records.append(Record("certified_accuracy_in", share, "fraction", 8, details=details))
+    return records
+
+
 def filters() -> list[Record]:
     accuracies = {"low_pass": [0.25, 0.5, 0.75, 0.875], "high_pass": [0.75, 0.5, 0.25, 0.25]}
     return [
@@ -94,7 +120,15 @@ def steps() -> list[float]:
 
 @pytest.fixture(scope="session")
 def records() -> list[Record]:
-    return [*examine(), *corrupt(), *filters(), *train(), *audit()]
+    return [
+        *examine(),
+        *corrupt(),
+        *bands(),
+        *rounded(),
+        *filters(),
+        *train(),
+        *audit(),
+    ]
 
 
 @pytest.fixture(scope="session")
