@@ -20,6 +20,7 @@ __all__ = ["band_constant", "linear_part", "split_linear", "waves"]
 import copy
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ def waves(shape: Shape, band: tuple[float, float]) -> tuple[Tensor, float]:
 
     Arguments:
         shape: The shape (C, H, W) of an image.
-        band: Its radii in cycles per pixel, [low, high).
+        band: Its radii in cycles per pixel, [low, high); those of frequencies are rounded to floats.
 
     Returns:
         The basis, with shape (m, C, H, W), in float64, and a bound of its distance from the true one in
@@ -123,8 +124,7 @@ def waves(shape: Shape, band: tuple[float, float]) -> tuple[Tensor, float]:
         for k in range(width):
             if (j, k) > (-j % height, -k % width):
                 continue  # the opposite is there
-            radius = math.hypot(min(j, height - j) / height, min(k, width - k) / width)
-            if not band[0] <= radius < band[1]:
+            if not band[0] <= _radius(j, height, k, width) < band[1]:
                 continue
             a = (torch.arange(height) * j) % height
             b = (torch.arange(width) * k) % width
@@ -140,3 +140,12 @@ def waves(shape: Shape, band: tuple[float, float]) -> tuple[Tensor, float]:
     for channel in range(channels):
         basis[channel, :, channel] = one
     return basis.flatten(0, 1), mul_up(32 * U, sqrt_up(float(channels * len(one))))
+
+
+def _radius(j: int, height: int, k: int, width: int) -> float:
+    """The radius of a frequency, correctly rounded: edges of bands, such as 5 / 12, are met."""
+    pair = Fraction(min(j, height - j), height), Fraction(min(k, width - k), width)
+    square = pair[0] ** 2 + pair[1] ** 2
+    digits = 2**200  # the root of a fraction is one itself, or is not halfway between two floats
+    root = math.isqrt(square.numerator * square.denominator * digits**2)
+    return float(Fraction(root, square.denominator * digits))

@@ -30,7 +30,7 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ from .export import export
 from .linalg import U, mul_up, row_distances
 from .program import lower
 from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
+from .rounding import arithmetic as as_arithmetic
 from .rounding_rules import row_errors
 from .tighter import LocalBounds, local_radii, tighter_pairs
 
@@ -81,6 +82,7 @@ class Certificate:
     band: tuple[float, float] | None = None
     tighter: Bound | None = None
     _facts: Analysis = field(default_factory=Analysis, repr=False)
+    _state: tuple[Any, ...] | None = field(default=None, repr=False)  # of the program: see `_state`
 
     @property
     def lipschitz(self) -> float:
@@ -232,10 +234,9 @@ class Certificate:
         """
         if not 0 <= band[0] < band[1]:
             raise ValueError(f"A band should have radii 0 ≤ low < high, got {band}.")
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
-        *before, head = [module for _, module in chain(self.program)] or [self.program]
-        joint = mul_up(band_constant(self.program, self.shape, band), _ROOT_2_UP)
+        program = self._unchanged()
+        *before, head = [module for _, module in chain(program)] or [program]
+        joint = mul_up(band_constant(program, self.shape, band), _ROOT_2_UP)
         slopes = joint * (1 - torch.eye(self.num_classes, dtype=torch.float64))
         if before and type(head) is nn.Linear:
             backbone = band_constant(nn.Sequential(*before).eval(), self.shape, band)
@@ -257,9 +258,7 @@ class Certificate:
             >>> bool((certificate.tightened().slopes <= certificate.slopes).all())
             True
         """
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
-        found = tighter_pairs(self.program, self.shape, self._facts)
+        found = tighter_pairs(self._unchanged(), self.shape, self._facts)
         tighter = found.bound if found.bound.value < self.bound.value else self.bound
         return replace(self, slopes=torch.minimum(self.slopes, found.pairs), tighter=tighter)
 
@@ -285,10 +284,8 @@ class Certificate:
         Returns:
             The radii, as those of `radii`, with shape (B,).
         """
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
         _check_labels(labels, len(images), self.num_classes)
-        program, shape, facts = self.program, self.shape, self._facts
+        program, shape, facts = self._unchanged(), self.shape, self._facts
         bounds = facts.once(program, "local", lambda: LocalBounds(program, shape, facts))
         parts = [
             local_radii(self, bounds, *batch, arithmetic)
@@ -337,8 +334,11 @@ class Certificate:
         # The distance of two images in [0, 1] is `diagonal` at the most.
         diagonal = math.sqrt(math.prod(self.shape)) * (1 + 4 * U)
         sizes = torch.full_like(exact, diagonal) if images is None else norms(images)
-        sizes = sizes.where(sizes.isfinite(), 0.0)
-        around = exact.clamp(0, 1024 * diagonal)
+        # Of images that are not finite, or whose squares are not, nothing is known.
+        finite = finite & sizes.isfinite()
+        sizes = sizes.where(finite, 0.0)
+        # Perturbed images should fit the format, where they would be stored as infinite.
+        around = exact.clamp(0, min(1024 * diagonal, as_arithmetic(arithmetic).largest / 4))
         errors = self.errors(labels, sizes) + self.errors(labels, sizes, around, arithmetic, images)
         reduced = (margins * (1 - 2 * U) - errors * (1 + 4 * U)).clamp_min(0)
         # Where the prediction is wrong there is nothing to certify: how far it is off, as computed.
@@ -400,20 +400,37 @@ class Certificate:
 
         Raises:
             ValueError: If the certificate was loaded without its network.
-            NotCertifiedError: If no rule bounds the rounding of an operation.
+            NotCertifiedError: If no rule bounds the rounding of an operation, or the program was changed.
         """
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
+        program = self._unchanged()
         analysis = Analysis(arithmetic, self._facts)
         unit = analysis.arithmetic.unit
         lost = analysis.arithmetic.tiny * math.sqrt(math.prod(self.shape))  # what underflows
         reach = ((sizes + radii) * (1 + unit) + lost) * (1 + 8 * U)
         ball = Ball(norm=reach, error=unit * reach + lost)
         if images is not None and analysis.arithmetic != FLOAT64:
-            device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
+            device = next((p.device for p in program.parameters()), torch.device("cpu"))
             center = images.to(device, torch.float64)
             ball = Ball(ball.norm, ball.error, center=center, drift=radii + ball.error)
-        return self.margin_errors(self.program, ball, analysis, labels)
+        errors = self.margin_errors(program, ball, analysis, labels)
+        # A pixel above the largest number is stored as infinite.
+        return errors.where(_column(reach < analysis.arithmetic.largest, labels).bool(), math.inf)
+
+    def _unchanged(self) -> nn.Module:
+        """The program, if it is the one that was certified.
+
+        Raises:
+            ValueError: If the certificate was loaded without it.
+            NotCertifiedError: If its weights or settings were changed since.
+        """
+        if self.program is None:
+            raise ValueError("This certificate was loaded without its network: certify the model.")
+        if self._state is not None and _state(self.program) != self._state:
+            raise NotCertifiedError(
+                "The program of this certificate was changed since it was certified: certify what it "
+                "is now."
+            )
+        return self.program
 
     def margin_errors(
         self, program: nn.Module, ball: Ball, analysis: Analysis, labels: Tensor
@@ -559,6 +576,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         weights=_hashes(plain),
         program=program,
         _facts=facts,
+        _state=_state(program),
     )
 
 
@@ -610,6 +628,33 @@ def _check_labels(labels: Tensor, count: int, num_classes: int) -> None:
             f"Labels should be from 0 to {num_classes - 1}, got {int(labels.min())} to "
             f"{int(labels.max())}."
         )
+
+
+def _state(program: nn.Module) -> tuple[Any, ...]:
+    """What tells whether a program was changed: its settings, hooks, and checksums of its tensors."""
+    tensors = [*program.named_parameters(), *program.named_buffers()]
+    sums = [(name, each.dtype, tuple(each.shape), _checksum(each)) for name, each in tensors]
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in program.modules()]  # noqa: SLF001
+    patched = [name for name, each in program.named_modules() if "forward" in vars(each)]
+    return repr(program), tuple(sums), tuple(hooks), tuple(patched)
+
+
+def _checksum(tensor: Tensor) -> int:
+    """A sum of the bits of a tensor, weighted by their places, which changes with nearly any of them.
+
+    In integers: the same on any device.  Quicker than a hash, and enough where nobody lies.
+    """
+    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    words = data.view(torch.int64) if len(data) % 8 == 0 else data.long()
+    odd = torch.arange(1, 2 * _WORDS, 2, device=words.device)
+    total = 0
+    for index, part in enumerate(words.split(_WORDS)):
+        mixed = part ^ (part >> 32)  # or an even number of signs would cancel
+        total += (2 * index + 1) * int(torch.dot(mixed, odd[: len(part)]))
+    return total % 2**64
+
+
+_WORDS = 2**15  # at a time: what the nearest cache holds
 
 
 def _hashes(plain: nn.Module) -> dict[str, str]:

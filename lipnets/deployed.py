@@ -124,9 +124,14 @@ class Deployed(nn.Module):
                 to float64.
 
         Raises:
+            ValueError: If images are of another shape.
             NotCertifiedError: If torch is in a mode of lower precision than the arithmetic, or weights
-                were changed.
+                were changed, as far as torch counts changes: not through `.data`.
         """
+        if tuple(images.shape[1:]) != tuple(self.certificate.shape):
+            raise ValueError(
+                f"Images should have shape (B, {self.certificate.shape}), got {tuple(images.shape)}."
+            )
         self._refuse_changes(images)
         sizes: dict[int, Tensor] = {}
         with _arithmetic_of(self.fast, images.is_cuda), self._measuring(sizes, len(images)):
@@ -236,11 +241,11 @@ class Deployed(nn.Module):
             )
         if self.arithmetic.name != "float32":
             return
-        tf32 = images.is_cuda and torch.backends.cuda.matmul.allow_tf32
-        if torch.get_float32_matmul_precision() != "highest" or tf32:
+        if _lower_precision(images.is_cuda):
             raise NotCertifiedError(
                 "Matrix products of float32 are computed in lower precision: call "
-                "torch.set_float32_matmul_precision('highest'), or deploy arithmetic='bfloat16'."
+                "torch.set_float32_matmul_precision('highest'), leave the 'fp32_precision' of "
+                "torch.backends as it is, or deploy arithmetic='bfloat16'."
             )
 
     def _current(self) -> list[int]:
@@ -323,6 +328,21 @@ def _unrounded(program: nn.Module) -> nn.Module:
     for name, module in kept:
         out.add_module(name, module)
     return out.eval()
+
+
+def _lower_precision(cuda: bool) -> bool:
+    """Whether torch computes float32 products in fewer bits, by any of its two families of settings."""
+    backends = torch.backends
+    places = [backends, backends.cuda.matmul] if cuda else [backends, backends.mkldnn]
+    places += [] if cuda else [getattr(backends.mkldnn, each, None) for each in ("matmul", "conv")]
+    found = {getattr(place, "fp32_precision", "none") for place in places}
+    if found - {"none", "ieee"}:
+        return True
+    try:
+        tf32 = cuda and backends.cuda.matmul.allow_tf32
+        return torch.get_float32_matmul_precision() != "highest" or bool(tf32)
+    except RuntimeError:  # settings of both families disagree
+        return True
 
 
 @contextmanager

@@ -399,7 +399,8 @@ def _check_products(size: int) -> None:
     other = small * (1 - tall)[:, None]
     exact = (small.long() * (1 - tall).long()) @ (small.long() * (1 - tall).long()[:, None])
     right = right and torch.equal(left @ other, exact.double())
-    rows = torch.where(index < size // 2, 2.0**60, 1.0).double()
+    rows = torch.ones(size, dtype=torch.float64)
+    rows[: size // 2] = 2.0**60
     blocks = small * (rows[:, None] == rows)
     scaled = (rows[:, None] * blocks) @ (blocks * rows)
     wanted = rows[:, None] * (blocks.long() @ blocks.long()).double() * rows

@@ -265,6 +265,8 @@ def coordinates(module: nn.Module, shape: Shape) -> Gather:
     count = math.prod(shape)
     numbers = torch.arange(1, count + 1, dtype=torch.float64, device="cpu")
     moved = module(numbers.reshape(1, *shape))[0]
+    if not moved.numel():
+        raise NotCertifiedError(f"{type(module).__name__} leaves nothing of examples of {shape}.")
     index = moved.flatten().long() - 1
     kept = torch.equal(index, torch.arange(count, device="cpu"))
     return Gather(None if kept else index, moved.shape)

@@ -58,7 +58,8 @@ def _elementary(analysis: Analysis) -> tuple[float, float, float]:
 def _leaky(module: nn.LeakyReLU | nn.PReLU, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
     """Either x, or a x with a slope that is stored, off by u or a tiny number, and one product: (2u + u²) |a| |x|.
 
-    Products with 0, 1 and −1 are exact, and products on grids that fit the format.
+    Products with 0, 1 and −1 are exact, and products on grids that fit the format.  A slope that the
+    format stores as infinite bounds nothing.
     """
     a = analysis.arithmetic.elementwise
     slopes = (
@@ -67,6 +68,8 @@ def _leaky(module: nn.LeakyReLU | nn.PReLU, shape: Shape, ball: Ball, analysis: 
         else torch.tensor([module.negative_slope], dtype=torch.float64)
     )
     largest = slopes.abs().max().item()
+    if not a.stored(slopes).isfinite().all():
+        return analysis.step(module, shape, ball, math.inf)
     if torch.isin(slopes.abs(), torch.tensor([0.0, 1.0], dtype=torch.float64)).all():
         return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
     step = bits(slopes)
