@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from ..bounds import NotCertifiedError
 from ..metrics import RADII
 from ..records import Record
 from ..rounding import arithmetic
@@ -23,7 +24,9 @@ def rounding(
 
     For each arithmetic it yields `rounding_loss`, the median share of a radius that is lost to what
     the program rounds, over the images that would have one if nothing were rounded; and
-    `certified_accuracy_in` at each radius.  The detail `arithmetic` names it.
+    `certified_accuracy_in` at each radius.  The detail `arithmetic` names it, and `assumptions` what
+    its bounds rest on beside conventional arithmetic.  An arithmetic in which the network cannot be
+    certified is a record `rounding_refused`, whose detail `says` why.
 
     Arguments:
         arithmetics: The names of arithmetics, of `lipnets.rounding.ARITHMETICS`.
@@ -41,19 +44,16 @@ def rounding(
         certificate, labels = subject.certificate, subject.labels
         real = certificate.unrounded(subject.logits, labels)
         some = (real > 0) & real.isfinite()
+        assumptions = sorted(certificate.assumptions)
         for name in subject.track(list(arithmetics), "arithmetics"):
-            found = torch.cat(
-                [
-                    certificate.radii_of(z, y, arithmetic=name, images=x)
-                    for z, y, x in zip(
-                        subject.logits.split(subject.batch_size),
-                        labels.split(subject.batch_size),
-                        subject.images.split(subject.batch_size),
-                        strict=True,
-                    )
-                ]
-            )
-            details = {"arithmetic": name, "kind": "proved"}
+            try:
+                found = _radii(subject, name)
+            except NotCertifiedError as error:
+                if name == "float64":
+                    raise
+                yield subject.record("rounding_refused", 1.0, "1", arithmetic=name, says=str(error))
+                continue
+            details = {"arithmetic": name, "kind": "proved", "assumptions": assumptions}
             if some.any():
                 lost = ((real - found) / real)[some].median().item()
                 count = int(some.sum())
@@ -64,3 +64,19 @@ def rounding(
                 )
 
     return probe
+
+
+def _radii(subject: Subject, name: str) -> torch.Tensor:
+    """The radii of all images in an arithmetic, with activations measured batch by batch."""
+    batches = zip(
+        subject.logits.split(subject.batch_size),
+        subject.labels.split(subject.batch_size),
+        subject.images.split(subject.batch_size),
+        strict=True,
+    )
+    return torch.cat(
+        [
+            subject.certificate.radii_of(logits, labels, arithmetic=name, images=images)
+            for logits, labels, images in batches
+        ]
+    )

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
+from lipnets import layers
+from lipnets.data import Split
 from lipnets.probes import Subject, rounding
 
 
@@ -34,3 +37,21 @@ def test_where_nothing_is_right_there_is_no_loss(subject: Subject) -> None:
     subject.split.labels[:] = (predicted + 1) % 4
     assert not [r for r in rounding()(subject) if r.name == "rounding_loss"]
     assert torch.equal(subject.labels, (predicted + 1) % 4)
+
+
+def test_an_arithmetic_that_is_refused_is_told_and_the_others_are_measured(split: Split) -> None:
+    filtered = layers.build("radial_conv2d", in_channels=1, out_channels=1, kernel_size=3)
+    model = nn.Sequential(nn.Sequential(filtered, nn.Flatten()), nn.Linear(36, 4)).eval()
+    records = list(rounding(("float64", "bfloat16", "float32"))(Subject.of(model, split)))
+    [refused] = [r for r in records if r.name == "rounding_refused"]
+    assert refused.details["arithmetic"] == "bfloat16"
+    assert "complex numbers" in refused.details["says"]
+    assert {r.details["arithmetic"] for r in records} == {"float64", "bfloat16", "float32"}
+
+
+def test_assumptions_are_named(split: Split) -> None:
+    for activation, expected in ((nn.Tanh(), ["R3"]), (nn.ReLU(), [])):
+        body = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), activation)
+        subject = Subject.of(nn.Sequential(body, nn.Linear(5, 4)).eval(), split)
+        for record in rounding(("float64",))(subject):
+            assert record.details["assumptions"] == expected
