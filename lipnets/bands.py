@@ -27,6 +27,8 @@ from torch import Tensor, nn
 
 from .bounds import NotCertifiedError, Shape, chain, lipschitz, output_shape
 from .convolutions import roots_of_unity
+from .layers.filtered_conv2d import StoredFilter2d
+from .layers.symbol_conv2d import StoredConv2d
 from .linalg import U, add_up, matrix_norm, mul_up, sqrt_up
 from .program import Affine, AxisMaps, Gather
 from .rounding import FLOAT64, Analysis, Ball
@@ -35,6 +37,7 @@ _LARGEST = 4096  # coordinates of an image of which bases are written down
 _LINEAR = (
     *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, Affine, AxisMaps, Gather),
+    *(StoredConv2d, StoredFilter2d),
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import NotCertifiedError, certify, create_model, lipschitz
+from lipnets import NotCertifiedError, certify, create_model, layers, lipschitz
 from lipnets.bands import band_constant, linear_part, split_linear, waves
 from lipnets.export import export
 from lipnets.program import Affine, lower
@@ -129,6 +129,17 @@ def test_radii_of_bands_hold_against_attacks_in_the_band_and_exceed_those_of_all
         distances = (logits[i, y] - logits[i]) / gaps
         distances[y] = math.inf
         assert radii[i] <= distances.min() * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("conv", ["radial_conv2d", "cayley_conv2d"])
+def test_layers_that_multiply_frequencies_are_affine(conv) -> None:
+    layer = layers.build(conv, in_channels=2, out_channels=3, kernel_size=3, padding_mode="circular")
+    program = lower(export(nn.Sequential(layer, nn.ReLU()).eval(), SHAPE).double(), SHAPE)
+    first, rest = split_linear(program)
+    assert len(first) == len(rest) == 1
+    for band in BANDS:
+        norm = torch.linalg.matrix_norm(matrix(first[0]) @ projector(band), 2).item()
+        assert norm * (1 - 1e-12) <= band_constant(program, SHAPE, band) <= norm * (1 + 1e-9)
 
 
 def test_a_band_of_the_zoo_is_certified() -> None:
