@@ -21,6 +21,11 @@ TESTS = {
     "bounds": ["layers/test_contract.py", "test_certify.py", "test_export.py"],
     "rules": ["layers/test_contract.py", "test_convolutions.py"],
     "certify": ["test_certify.py", "test_export.py"],
+    "program": ["test_program.py"],
+    "rounding": ["test_rounding.py", "test_rounding_attacks.py"],
+    "rounding_rules": ["test_rounding.py", "test_rounding_attacks.py"],
+    "rounding_elementwise": ["test_rounding.py", "layers/test_layer_rounding.py"],
+    "bands": ["test_bands.py"],
     **{
         f"layers/{name}": [f"layers/test_{name}.py"]
         for name in ("attention", "concat", "normalization", "potential", "residual", "sandwich")
