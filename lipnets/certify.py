@@ -318,8 +318,8 @@ class Certificate:
             raise ValueError(
                 f"'norm' should be one of {get_args(Norm)} and 'top' at least 1, got {norm!r} and {top}."
             )
-        logits, labels = logits.detach().cpu().double(), labels.cpu()
         _check_labels(labels, len(logits), self.num_classes)
+        logits, labels = logits.detach().cpu().double(), labels.cpu().long()
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
             raise ValueError(
                 f"Logits should have shape (B, {self.num_classes}), got {tuple(logits.shape)}."
@@ -359,7 +359,7 @@ class Certificate:
         Returns:
             The radii, ℓ2 in the units of images, with shape (B,).
         """
-        logits, labels = logits.detach().cpu().double(), labels.cpu()
+        logits, labels = logits.detach().cpu().double(), labels.cpu().long()
         return self._nearest(logits.gather(1, labels[:, None]) - logits, labels, top)
 
     def _nearest(self, margins: Tensor, labels: Tensor, top: int) -> Tensor:
@@ -402,7 +402,7 @@ class Certificate:
             ValueError: If the certificate was loaded without its network.
             NotCertifiedError: If no rule bounds the rounding of an operation, or the program was changed.
         """
-        program = self._unchanged()
+        program, labels = self._unchanged(), labels.cpu().long()
         analysis = Analysis(arithmetic, self._facts)
         unit = analysis.arithmetic.unit
         lost = analysis.arithmetic.tiny * math.sqrt(math.prod(self.shape))  # what underflows
@@ -481,8 +481,7 @@ class Certificate:
             NotCertifiedError: If images are given, and no rule bounds the rounding of an operation or
                 it has no form in files.
         """
-        if self.program is None:
-            raise ValueError("This certificate has no network to be written: certify the model.")
+        self._unchanged()
         if self.band is not None:
             raise ValueError(
                 "Files are of all perturbations, not of a band: save the certificate it is of."

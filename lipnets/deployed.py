@@ -249,7 +249,8 @@ class Deployed(nn.Module):
             )
 
     def _current(self) -> list[int]:
-        return [tensor._version for tensor in self.parameters()]  # noqa: SLF001
+        # Tensors made in inference mode have no versions.
+        return [0 if p.is_inference() else p._version for p in self.parameters()]  # noqa: SLF001
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import Deployed, NotCertifiedError, certify
+from lipnets import Deployed, NotCertifiedError, certify, layers, lipschitz
 from lipnets.bands import waves
 from lipnets.exact import Round
 from lipnets.program import lower
@@ -182,6 +182,63 @@ def test_a_frequency_at_the_edge_of_a_band_is_in_the_one_that_begins_there() -> 
         edges = [0.0, 0.1, 13 / 60, 0.25, 5 / 12, 0.5, 1.0]
         counts = [len(waves((1, height, width), pair)[0]) for pair in pairwise(edges)]
         assert sum(counts) == height * width  # all, once
+
+
+# Attributes that were changed since a layer was built
+
+
+def changed(layer: nn.Module, name: str, value: Any) -> nn.Module:
+    owner, _, attribute = name.rpartition(".")
+    setattr(layer.get_submodule(owner), attribute, value)
+    return layer.eval()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (layers.PotentialConv2d(1, 1, 1, activation=nn.Identity()), (1, 2, 2)),
+        (layers.SandwichConv2d(1, 1, 2, activation=nn.Identity()), (1, 6, 6)),
+    ],
+)
+def test_blocks_with_a_stride_are_refused(layer, shape) -> None:
+    """What they apply then is no adjoint: the constant was 3.7 where 1 was proved."""
+    layer.inner.weight.data = torch.full_like(layer.inner.weight, 1.4)
+    assert lipschitz(layer.eval(), shape).value < 50
+    with pytest.raises(NotCertifiedError, match="stride 1"):
+        lipschitz(changed(layer, "inner.stride", (2, 2)), shape)
+
+
+@pytest.mark.parametrize("beta", [-0.25, 1.5])
+def test_absolute_values_of_other_channels_than_the_first_are_refused(beta) -> None:
+    """With −¼, the slopes of channels were taken for those of the identity."""
+    with pytest.raises(NotCertifiedError, match="beta"):
+        lipschitz(changed(layers.BetaAbs(), "beta", beta), (4,))
+
+
+def test_a_bias_on_tokens_is_not_lost_by_lowering() -> None:
+    mixer = changed(layers.TokenMixer(3, 4), "tokens.bias", nn.Parameter(torch.ones(3)))
+    with pytest.raises(NotCertifiedError, match="bias"):
+        lower(mixer, (3, 4))
+
+
+# Modes, labels
+
+
+def test_certificates_are_made_and_used_in_inference_mode() -> None:
+    model, images = classifier(), torch.rand(2, 1, 4, 4)
+    with torch.inference_mode():
+        deployed = Deployed(model, (1, 4, 4))
+        found = deployed(images)
+    assert torch.equal(found, certify(model, (1, 4, 4)).logits(images).argmax(dim=1))
+    assert torch.equal(found, deployed(images))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_labels_are_integers_of_any_size(dtype) -> None:
+    certificate = certify(classifier(), (1, 4, 4))
+    images, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 1])
+    for radii in (certificate.radii, certificate.local_radii):
+        assert torch.equal(radii(images, labels.to(dtype)), radii(images, labels))
 
 
 # Sentences

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..bounds import Bound, Shape, rule
+from ..bounds import Bound, NotCertifiedError, Shape, rule
 from ..rounding import ELEMENTARY, Analysis, Ball, rounding_rule
 from ._parts import parts, writes
 from ._registry import Card, add
@@ -61,6 +61,8 @@ class BetaAbs(nn.Module):
 @rule(BetaAbs)
 def _some_absolute(module: BetaAbs, shape: Shape) -> Bound:
     """Each coordinate is kept, or goes through the absolute value: slopes −1 and 1."""
+    if not 0 <= module.beta <= 1:  # other channels than the first
+        raise NotCertifiedError(f"'beta' should be in [0, 1], got {module.beta}.")
     return Bound(1.0, "BetaAbs: slopes −1 and 1")
 
 

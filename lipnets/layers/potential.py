@@ -17,6 +17,7 @@ __all__ = [
     "adjoint",
     "cpl_conv2d",
     "cpl_linear",
+    "refuse_stride",
     "sll_conv2d",
     "sll_linear",
     "there_and_back",
@@ -32,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ..bounds import Bound, Shape, lipschitz, rule
+from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import mul_up
 from ..parametrizations import CPL, SLL
 from ..rounding import Analysis, Ball, Number, number, rounding_rule
@@ -163,6 +164,19 @@ def adjoint(conv: nn.Conv2d, weight: Tensor, hidden: Tensor, size: torch.Size) -
     return out if out.shape[2:] == size else out[..., : size[0], : size[1]]
 
 
+def refuse_stride(inner: nn.Module) -> None:
+    """Refuses a map that `adjoint` is not the adjoint of.
+
+    Raises:
+        NotCertifiedError: If it has a stride, which blocks are not built with.
+    """
+    if isinstance(inner, nn.Conv2d) and tuple(inner.stride) != (1, 1):
+        raise NotCertifiedError(
+            f"The convolution inside this block should have stride 1, got {tuple(inner.stride)}: put "
+            "nn.PixelUnshuffle(stride) before the block."
+        )
+
+
 def _padding(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding before and after the two axes."""
     if conv.padding == "valid":
@@ -188,6 +202,7 @@ def _potential(module: PotentialLinear | PotentialConv2d, shape: Shape) -> Bound
     `inner` checks.
     """
     inner = lipschitz(module.inner, shape)
+    refuse_stride(module.inner)
     refuse_slopes(module.activation)
     square = Fraction(inner.value) ** 2
     value = max(1.0, mul_up(max(square - 1, Fraction(0))))

@@ -30,7 +30,7 @@ from ..rounding_rules import conv_map, linear_map
 from ._convolution import refuse_padding, start_orthogonal
 from ._registry import Card, drop_in
 from ._slopes import check_slopes, refuse_slopes
-from .potential import adjoint, there_and_back
+from .potential import adjoint, refuse_stride, there_and_back
 
 
 class SandwichLinear(nn.Module):
@@ -149,6 +149,7 @@ def _sandwich(module: SandwichLinear | SandwichConv2d, shape: Shape) -> Bound:
     `potential.adjoint`.
     """
     inner = lipschitz(module.inner, _joint(module, shape))
+    refuse_stride(module.inner)
     refuse_slopes(module.activation)
     value = mul_up(Fraction(inner.value) ** 2, Fraction(1, 2))
     return Bound(value, "Sandwich: ‖[A, B]‖² / 2", (inner,))

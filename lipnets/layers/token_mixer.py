@@ -53,6 +53,8 @@ def _token_mixer(module: TokenMixer, shape: Shape) -> Bound:
         raise NotCertifiedError(
             f"TokenMixer takes tokens with channels, got examples of shape {tuple(shape)}."
         )
+    if module.tokens.bias is not None:
+        raise NotCertifiedError("TokenMixer takes a bias on channels, not on tokens.")
     parts = (lipschitz(module.tokens, shape[::-1]), lipschitz(module.channels, shape))
     value = mul_up(parts[0].value, parts[1].value)
     return Bound(value, "TokenMixer: norm over tokens times norm over channels", parts)

@@ -67,7 +67,7 @@ def local_radii(
         arithmetic: That of the deployed program.
         trials: How many radii are tried for each image.
     """
-    labels = labels.cpu()
+    labels = labels.cpu().long()
     logits = certificate.logits(images, len(images))
     low = certificate.radii_of(logits, labels, arithmetic=arithmetic, images=images)
     if not bounds.applies or certificate.num_classes < 2:
