@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lipnets import certify, export, lipschitz
+from lipnets.layers import SymbolConv2d
 from lipnets.layers.residual import Residual
 
 
@@ -190,7 +191,12 @@ def families() -> ModuleType:
 ZOO = families()
 
 
-SLOW = {"kwlarge", "lipconvnet", "onelip_convnet"}  # matrices at many frequencies, one by one
+SLOW = {
+    "bronet",
+    "kwlarge",
+    "lipconvnet",
+    "onelip_convnet",
+}  # matrices at many frequencies, one by one
 
 
 @pytest.mark.parametrize(
@@ -204,3 +210,15 @@ def test_torch_exports_every_family_for_batches_of_any_size(family) -> None:
     for count in (1, 3):
         x = torch.rand(count, 1, 8, 8)
         assert torch.allclose(graph.module()(x), plain(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(4, 5), (5, 4), (1, 2)])
+@pytest.mark.parametrize("padding", ["zeros", "circular"])
+def test_graphs_of_matrices_at_frequencies_compute_what_the_layer_does(size, padding) -> None:
+    """Sides that are odd, even or the least: each has rows and columns of its own in the half plane."""
+    layer = SymbolConv2d(2, 3, 3 if min(size) > 1 else 1, padding="same", padding_mode=padding)
+    plain = export(layer, (2, *size)).requires_grad_(False)
+    graph = torch.export.export(plain, (torch.rand(2, 2, *size),)).module()
+    x = torch.rand(2, 2, *size)
+    assert torch.allclose(graph(x), plain(x), rtol=0, atol=1e-13)
+    assert torch.allclose(graph(x), layer.eval()(x), rtol=0, atol=1e-12)

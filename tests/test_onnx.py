@@ -2,9 +2,11 @@
 
 import copy
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import nn
 
 from lipnets import certify, export
 from lipnets import onnx as files
-from lipnets.layers import MaxMin, Residual
+from lipnets.layers import MaxMin, Residual, SymbolConv2d
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -238,3 +240,50 @@ def test_weights_of_fewer_bits_are_saved_with_a_certificate_of_their_own(tmp_pat
     certificate = files.save(plain, SHAPE, tmp_path / "int8.onnx")
     assert certificate.lipschitz != certify(network(), SHAPE).lipschitz
     assert float.fromhex(files.metadata(tmp_path / "int8.onnx")["bound"]) == certificate.lipschitz
+
+
+def families() -> ModuleType:
+    """The tests of models, which build a tiny member of each family."""
+    path = Path(__file__).parent / "models" / "test_zoo.py"
+    spec = importlib.util.spec_from_file_location("onnx_test_zoo", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ZOO = families()
+QUICK = {"plain_mlp", "sandwich"}  # graphs of the others take torch seconds each
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in ZOO.FAMILIES],
+)
+def test_every_family_is_saved_and_proved_anew(family, tmp_path) -> None:
+    torch.set_default_dtype(torch.float32)
+    shape, path = (1, 8, 8), tmp_path / "family.onnx"
+    model = ZOO.build(family).eval()
+    written = files.save(model, shape, path)
+    assert files.verify(path, model).lipschitz == written.lipschitz
+    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        x = torch.rand(count, *shape)
+        (found,) = session.run(["logits"], {"images": x.numpy()})
+        expected = copy.deepcopy(model).double()(x.double()).detach().numpy()
+        assert np.allclose(found, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("padding", ["zeros", pytest.param("circular", marks=pytest.mark.slow)])
+def test_matrices_at_frequencies_are_real_numbers_in_graphs(tmp_path, padding) -> None:
+    """Complex tensors that are written in place have no operation in ONNX."""
+    torch.set_default_dtype(torch.float32)
+    layer = SymbolConv2d(2, 2, 3, padding="same", padding_mode=padding)
+    model = nn.Sequential(layer, MaxMin(), nn.Flatten(), nn.Linear(40, 3)).eval()
+    path = tmp_path / "frequencies.onnx"
+    written = files.save(model, (2, 4, 5), path)
+    assert files.verify(path, model).lipschitz == written.lipschitz
+    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    x = torch.rand(3, 2, 4, 5)
+    (found,) = session.run(["logits"], {"images": x.numpy()})
+    expected = copy.deepcopy(model).double()(x.double()).detach().numpy()
+    assert np.allclose(found, expected, rtol=0, atol=1e-5)

@@ -300,9 +300,12 @@ def test_maps_along_axes_have_the_norm_of_their_kronecker_product() -> None:
 FAMILIES = sorted({models.card(name).family for name in models.names()})
 TINY = {"width": 8, "depth": 2, "blocks": 2, "hidden": (6,), "embed_dim": 8, "num_heads": 2}
 TINY |= {"linear_depth": 1, "hidden_channels": 4, "hidden_features": 8, "channels": 4}
+SLOW = {"kwlarge", "lipconvnet", "onelip_convnet", "resnet"}  # of layers that others have too
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES]
+)
 def test_families_are_programs(family) -> None:
     torch.manual_seed(0)
     names = [name for name in models.names() if models.card(name).family == family]

@@ -177,6 +177,10 @@ class _Analysis(Function):
         flat = across.flatten(0, 1) @ pixels.reshape(-1, across.shape[2]).mT
         lines = flat.view(2, -1, *pixels.shape[:2])  # (2, K, N, h)
         pieces = _pieces(width, half, full)
+        if torch.compiler.is_exporting():
+            return torch.cat(
+                [_coefficients(lines[:, a:b].mT, down) for a, b, down in pieces], dim=1
+            )
         count = sum((stop - start) * down.shape[1] for start, stop, down in pieces)
         out, first = pixels.new_empty(2, count, pixels.shape[0]), 0
         for start, stop, down in pieces:
@@ -205,8 +209,15 @@ class _Synthesis(Function):
     @staticmethod
     def forward(parts: Tensor, across: Tensor, half: Tensor, full: Tensor, width: int) -> Tensor:
         images, height, columns = parts.shape[2], half.shape[2], across.shape[1]
+        pieces = _pieces(width, half, full)
+        if torch.compiler.is_exporting():
+            sizes = [(stop - start) * down.shape[1] for start, stop, down in pieces]
+            runs = zip(parts.split(sizes, dim=1), pieces, strict=True)
+            return _pixels(
+                torch.cat([_columns(part, down) for part, (_, _, down) in runs], 1), across
+            )
         lines, first = parts.new_empty(2, columns, height, images), 0
-        for start, stop, down in _pieces(width, half, full):
+        for start, stop, down in pieces:
             columns, rows = stop - start, down.shape[1]
             cosines, sines = (wave.mT.expand(columns, -1, -1) for wave in down)  # (K', h, J)
             real, imaginary = parts[:, first : first + columns * rows].unflatten(1, (columns, rows))
@@ -214,10 +225,7 @@ class _Synthesis(Function):
             into[0].baddbmm_(cosines, real, beta=0).baddbmm_(sines, imaginary, alpha=-1)
             into[1].baddbmm_(sines, real, beta=0).baddbmm_(cosines, imaginary)
             first += columns * rows
-        # Rows of pixels from all columns, with images last: then one transpose of a matrix.
-        waves = across.flatten(0, 1).mT.expand(height, -1, -1)  # (h, w, 2K)
-        pixels = torch.bmm(waves, lines.flatten(0, 1).transpose(0, 1))  # (h, w, N)
-        return pixels.flatten(0, 1).mT.contiguous().view(images, height, -1)
+        return _pixels(lines, across)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -227,6 +235,31 @@ class _Synthesis(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         return _Analysis.apply(grads[0], *ctx.saved_tensors, ctx.width), *(None,) * 4
+
+
+# Out of place for graphs, in which a number that is written into a tensor is many operations.
+
+
+def _coefficients(lines: Tensor, down: Tensor) -> Tensor:
+    """Sums over y of some columns: (2, K, h, N) -> (2, K J, N)."""
+    (cosines, sines), (real, imaginary) = down, lines
+    parts = [cosines @ real + sines @ imaginary, cosines @ imaginary - sines @ real]
+    return torch.stack(parts).flatten(1, 2)
+
+
+def _columns(parts: Tensor, down: Tensor) -> Tensor:
+    """The adjoint of `_coefficients`, (2, K J, N) -> (2, K, h, N)."""
+    cosines, sines = down.mT.unbind(0)
+    real, imaginary = parts.unflatten(1, (-1, down.shape[1]))
+    return torch.stack([cosines @ real - sines @ imaginary, sines @ real + cosines @ imaginary])
+
+
+def _pixels(lines: Tensor, across: Tensor) -> Tensor:
+    """Rows of pixels from all columns, (2, K, h, N) -> (N, h, w); images last: then one transpose of a matrix."""
+    height, images = lines.shape[2:]
+    waves = across.flatten(0, 1).mT.expand(height, -1, -1)  # (h, w, 2K)
+    pixels = torch.bmm(waves, lines.flatten(0, 1).transpose(0, 1))  # (h, w, N)
+    return pixels.flatten(0, 1).mT.contiguous().view(images, height, -1)
 
 
 def _pieces(width: int, half: Tensor, full: Tensor) -> list[tuple[int, int, Tensor]]:

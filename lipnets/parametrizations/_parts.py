@@ -4,6 +4,7 @@ __all__ = ["join", "split"]
 
 from typing import Any
 
+import torch
 from torch import Tensor, complex
 from torch.autograd import Function
 
@@ -35,6 +36,8 @@ class _Join(Function):
 class _Split(Function):
     @staticmethod
     def forward(numbers: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # ONNX has no tensors that are not filled
+            return torch.stack([numbers.real, numbers.imag])
         parts = numbers.new_empty(2, *numbers.shape, dtype=numbers.real.dtype)
         parts[0].copy_(numbers.real)
         parts[1].copy_(numbers.imag)
