@@ -82,7 +82,7 @@ def test_the_constant_of_a_band_is_the_norm_of_the_linear_part_on_it(
     model(torch.zeros(1, *SHAPE))
     program = lower(export(model, SHAPE).double(), SHAPE)
     first, rest = split_linear(program)
-    assert [type(each) for each in rest][0] is nn.ReLU
+    assert type(rest[0]) is nn.ReLU
     linear = nn.Sequential(*first)
     norm = torch.linalg.matrix_norm(matrix(linear) @ projector(band), 2).item()
     after = linear(torch.zeros(1, *SHAPE)).shape[1:]
