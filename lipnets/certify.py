@@ -258,7 +258,7 @@ class Certificate:
             >>> bool((certificate.tightened().slopes <= certificate.slopes).all())
             True
         """
-        found = tighter_pairs(self._unchanged(), self.shape, self._facts)
+        found = tighter_pairs(self._unchanged(), self.shape, self._facts, self.slopes)
         tighter = found.bound if found.bound.value < self.bound.value else self.bound
         return replace(self, slopes=torch.minimum(self.slopes, found.pairs), tighter=tighter)
 

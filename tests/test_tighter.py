@@ -1,15 +1,18 @@
 """Bounds below the product of layers, against all patterns of activations and explicit matrices."""
 
 import itertools
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lipnets import certify, create_model
+from lipnets import Certificate, certify, create_model, export, verify
+from lipnets.exact import Round
 from lipnets.layers import (
     Abs,
     BetaAbs,
@@ -22,7 +25,7 @@ from lipnets.layers import (
     Parallel,
     Residual,
 )
-from lipnets.program import Affine, lower
+from lipnets.program import Affine, Gather, lower
 from lipnets.rounding import Analysis
 from lipnets.tighter import LocalBounds, tighter_pairs
 from lipnets.tighter.chains import bounded, flattened
@@ -365,6 +368,98 @@ def test_networks_too_large_for_windows_keep_the_product(monkeypatch) -> None:
     found = tighter_pairs(certificate.program, (8,), Analysis())
     assert found.bound.value == pytest.approx(certificate.lipschitz, rel=1e-12)
     assert torch.equal(certificate.tightened().slopes, certificate.slopes)
+
+
+def test_where_gradients_reach_the_product_nothing_is_tried(monkeypatch) -> None:
+    from lipnets.tighter import chains
+
+    model = network(MaxMin(), (12, 10, 8, 6))
+    for layer in (model[0], model[2]):
+        nn.init.orthogonal_(layer.weight)
+    certificate = certify(model, (12,))
+    monkeypatch.setattr(chains, "joint_bounds", None)  # is not called
+    tight = certificate.tightened()
+    assert torch.equal(tight.slopes, certificate.slopes)
+    assert tight.tighter is not None
+    assert tight.tighter.value == certificate.lipschitz
+    with torch.no_grad():
+        model[2].weight[:4] *= 0.5  # of all pairs, some can gain
+    with pytest.raises(TypeError, match="not callable"):
+        certify(model, (12,)).tightened()
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), MaxMin(), Abs()], ids=str)
+def test_exact_programs_are_bounded_as_the_functions_they_are_of(activation) -> None:
+    """Whose rounding is the identity: their slopes are between the truth and those without it."""
+    certificate = certify(export(network(activation), (4,), program="exact"), (4,))
+    assert certificate.program is not None
+    function = [each for each in certificate.program if not isinstance(each, Round | Gather)]
+    assert len(function) == 5 < len(certificate.program)
+    tight, plain = (
+        certificate.tightened(),
+        certify(nn.Sequential(*function).eval(), (4,)).tightened(),
+    )
+    _, gaps = truth(nn.Sequential(*function))
+    assert (gaps <= tight.slopes * (1 + 1e-12)).all()
+    assert torch.allclose(tight.slopes, plain.slopes, rtol=1e-9)
+    assert tight.slopes.mean() < 0.95 * certificate.slopes.mean()
+
+
+def test_local_radii_of_exact_programs_know_how_far_activations_were_rounded() -> None:
+    """Measured activations are 1 where the function has a bit more than 0.5, and 0 where it has less."""
+    model = nn.Sequential(nn.Linear(2, 4), Round(0), nn.ReLU(), nn.Linear(4, 3)).eval()
+    program, images = lower(model.double(), (2,)), torch.rand(50, 2)
+    measured = LocalBounds(program, (2,), Analysis()).measure(images)
+    ((rounded, error),) = measured
+    exact = torch.nn.functional.linear(images, model[0].weight, model[0].bias)
+    off = (rounded - exact).norm(dim=1)
+    assert (off <= error).all()
+    assert (error <= 1.0 + 1e-9).all()  # ½ for each of four
+    assert off.max() > 0.5
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.ReLU(), MaxMin(), nn.GELU(), nn.SiLU(), nn.ELU(1.3), nn.LeakyReLU(0.1)],
+    ids=str,
+)
+def test_bounds_are_the_same_whatever_the_default_dtype(activation) -> None:
+    """Constants that are stored in float32 by the way would be too small, half of the time."""
+    model = network(activation, (4, 6, 6, 3))
+    images = torch.rand(8, 4)
+    labels = model(images).argmax(dim=1)
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        certificate = certify(model, (4,))
+        tight = certificate.tightened()
+        ends = slopes(lower(activation.double(), (4,)), (4,))
+        ends = None if ends is None else torch.stack([each.expand(4) for each in ends])
+        found.append((tight.slopes, certificate.local_radii(images, labels), ends))
+    for one, other in zip(*found, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_a_tightened_certificate_is_saved_with_the_bounds_of_its_layers(tmp_path) -> None:
+    """Which is all that files have proofs of: no radius is above those of the certificate before."""
+    model = network(nn.ReLU())
+    images = torch.rand(6, 4)
+    labels = model(images).argmax(dim=1)
+    certificate = certify(model, (4,))
+    tight = certificate.tightened()
+    before, after = certificate.radii(images, labels), tight.radii(images, labels)
+    assert (after > 1.05 * before).all()
+    path = tmp_path / "tight.npz"
+    tight.save(path, images, labels)
+    loaded = Certificate.load(path)
+    assert loaded.tighter is None
+    assert torch.equal(loaded.slopes, certificate.slopes)
+    with np.load(path) as file:
+        claimed, told = torch.from_numpy(file["radii"]), json.loads(file["meta"].tobytes())
+    assert (claimed <= before).all()
+    assert (claimed >= before * (1 - 1e-6)).all()
+    assert certificate.lipschitz <= told["lipschitz"] <= certificate.lipschitz * (1 + 1e-6)
+    assert verify.main([str(path)]) == 0
 
 
 def test_certificates_without_their_network_are_not_tightened(tmp_path) -> None:

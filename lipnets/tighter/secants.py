@@ -82,7 +82,7 @@ def slopes(
         return None
     top = lipschitz(module, shape).value
     least = 1 - top if owner in (nn.GELU, nn.SiLU) else 0.0
-    return torch.tensor(least).double(), torch.tensor(top).double()
+    return tuple(torch.tensor(end, dtype=torch.float64) for end in (least, top))  # pyright: ignore
 
 
 def _slope_below(module: nn.Module, owner: type, shape: Shape) -> Tensor | None:
