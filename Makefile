@@ -6,11 +6,12 @@ BIN    := $(VENV)/bin
 # Threads that wait by spinning make a busy machine ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint format benchmark mutation clean help
+.PHONY: demo test test-slow lint format benchmark mutation clean help
 
 help:
 	@echo "make demo       train, evaluate and report a certified network on digits (5 minutes)"
 	@echo "make test       run the tests (10 minutes at most)"
+	@echo "make test-slow  those that make test leaves out (15 minutes)"
 	@echo "make lint       linters and type check"
 	@echo "make format     rewrite the code as the linters want it"
 	@echo "make benchmark  bounds beside power iteration and float32 (5 minutes)"
@@ -33,6 +34,9 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: $(BIN)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check
