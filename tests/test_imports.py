@@ -18,6 +18,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"convolutions"},
     {"bounds"},
     {
+        "operations",
         "program",
         "rounding",
         "rounding_elementwise",
@@ -33,6 +34,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {
         "certificate_file",
         "certify",
+        "normal_form",
         "deployed",
         "export",
         "onnx",

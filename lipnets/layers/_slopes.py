@@ -6,6 +6,7 @@ from torch import nn
 
 from ..bounds import NotCertifiedError, lipschitz
 from ..exact import Round
+from ..operations import PiecewiseLinear
 
 _ALWAYS = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Sigmoid),
@@ -23,6 +24,8 @@ def has_unit_slopes(activation: nn.Module) -> bool:
     """
     if type(activation) is nn.Sequential:
         return all(type(child) is Round or has_unit_slopes(child) for child in activation)
+    if type(activation) is PiecewiseLinear:
+        return activation.has_slopes_in(0, 1)
     if isinstance(activation, nn.LeakyReLU):
         return type(activation) is nn.LeakyReLU and 0 <= activation.negative_slope <= 1
     if isinstance(activation, nn.ELU):
