@@ -39,6 +39,7 @@ from .layers.groupsort import GroupSort, MaxMin
 from .layers.parallel import Parallel
 from .layers.potential import PotentialConv2d, PotentialLinear
 from .layers.residual import Residual
+from .layers.sandwich import SandwichConv2d, SandwichLinear
 from .linalg import U, row_distances
 from .normal_form import normal_form
 from .operations import PiecewiseLinear, WindowPool
@@ -119,7 +120,8 @@ def describe(program: nn.Sequential, shape: Shape) -> tuple[list[Node], Arrays]:
 
 def _describe(program: nn.Module, shape: Shape, path: str, writer: _Writer) -> list[Node]:
     nodes = []
-    for name, module in program.named_children():
+    for name, module in program._modules.items():  # noqa: SLF001 - named_children skips repetitions
+        assert module is not None
         form = _FORMS[forward_owner(type(module))]
         node = form(module, shape, f"{path}.{name}", writer)
         nodes.append(node if "lip" in node else node | writer.proved(module, shape))
@@ -315,27 +317,37 @@ def _sort_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
     return MaxMin() if node["size"] == 2 else GroupSort(node["size"])
 
 
-@_form(PotentialLinear, PotentialConv2d)
+@_form(PotentialLinear, PotentialConv2d, SandwichLinear, SandwichConv2d)
 def _block(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
-    """Around a map W and an activation of slopes in [0, 1]."""
-    inner = _conv(module.inner, shape, f"{path}.inner", writer)
-    inner |= writer.proved(module.inner, shape)
-    hidden = output_shape(module.inner, shape)
+    """Around a map W = [A, B] and an activation of slopes in [0, 1]; `outputs` are those of A, or 0."""
+    outs = 0
+    if isinstance(module, SandwichLinear | SandwichConv2d):
+        spatial = isinstance(module, SandwichConv2d)
+        outs = int(module.out_channels if spatial else module.out_features)
+    joint = (outs + shape[0], *shape[1:])
+    inner = _conv(module.inner, joint, f"{path}.inner", writer)
+    inner |= writer.proved(module.inner, joint)
+    hidden = output_shape(module.inner, joint)
     activation = _describe(module.activation, hidden, f"{path}.activation", writer)
-    lip = max(1.0, (inner["lip"] ** 2 - 1) * _NEAR) * _NEAR
-    node = {"op": "block", "inner": inner, "activation": activation}
-    return {**node, "lip": lip, "rule": "block: max(1, |W|^2 - 1)"}
+    square = inner["lip"] ** 2
+    lip = square / 2 * _NEAR if outs else max(1.0, (square - 1) * _NEAR) * _NEAR
+    rule = "sandwich: |[A, B]|^2 / 2" if outs else "potential: max(1, |W|^2 - 1)"
+    node = {"op": "block", "inner": inner, "activation": activation, "outputs": outs}
+    return {**node, "lip": lip, "rule": rule}
 
 
 @_restored("block")
 def _block_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    inner: Any = _conv_of(node["inner"], read, shape).double()
-    activation = _restore(node["activation"], read, output_shape(inner.eval(), shape))
+    outs = node["outputs"]
+    inner: Any = _conv_of(node["inner"], read, shape).double().eval()
+    hidden = output_shape(inner, (outs + shape[0], *shape[1:]))
     if isinstance(inner, nn.Linear):
-        block: Any = PotentialLinear(shape[0], shape[0], hidden_features=1)
+        block: Any = SandwichLinear(shape[0], outs) if outs else PotentialLinear(shape[0], shape[0])
+    elif outs:
+        block = SandwichConv2d(shape[0], outs, 1)
     else:
         block = PotentialConv2d(shape[0], shape[0], 1)
-    block.inner, block.activation = inner, activation
+    block.inner, block.activation = inner, _restore(node["activation"], read, hidden)
     return block
 
 

@@ -598,74 +598,69 @@ def _windows(module: Any, axis: int, n: int, m: int) -> list[range]:
 # Blocks
 
 
-@_rewriting(PotentialLinear, PotentialConv2d)
-def _potential(module: Any, shape: Shape) -> Parts:
-    spatial = isinstance(module, PotentialConv2d)
-    return _block(module.inner, module.activation, shape, spatial=spatial)
-
-
-@_rewriting(SandwichLinear, SandwichConv2d)
-def _sandwich(module: Any, shape: Shape) -> Parts:
-    """Aᵀσ(Bx + b), the first outputs of the block z − Wᵀσ(Wz + b) with W = [−A, B] at z = (0, x)."""
-    spatial = isinstance(module, SandwichConv2d)
-    axis = 0 if spatial else len(shape) - 1
-    outs = module.out_channels if spatial else module.out_features
-    weight = module.inner.weight.detach().double().clone()
-    weight[:, :outs] *= -1
-    inner = _like(module.inner, weight)
-    places = _places(shape)
-    none = torch.full((*shape[:axis], outs, *shape[axis + 1 :]), -1)
-    joint = torch.cat([none, places], dim=axis)
-    first = _places(tuple(joint.shape)).narrow(axis, 0, outs)
-    block = _block(inner, module.activation, tuple(joint.shape), spatial=spatial)
-    return [_picked(joint), *block, _picked(first)]
-
-
-def _like(inner: Any, weight: Tensor) -> Any:
-    """The same layer with another weight."""
-    if isinstance(inner, nn.Linear):
-        return _linear(weight, inner.bias)
-    copy = nn.Conv2d(
-        inner.in_channels, inner.out_channels, inner.kernel_size, inner.stride, inner.padding,
-        inner.dilation, inner.groups, inner.bias is not None, inner.padding_mode,
-    )  # pyright: ignore  # fmt: skip
-    return _filled(copy, weight, inner.bias)
-
-
-def _block(inner: Any, activation: nn.Module, shape: Shape, *, spatial: bool) -> Parts:
-    """A block around a convolution of stride and dilation 1, or a matrix on vectors, between gathers."""
-    hidden = output_shape(inner, shape)
-    if not spatial and len(shape) == 1:
-        block = PotentialLinear(len(inner.weight[0]), len(inner.weight[0]), hidden_features=1)
-        block.inner, block.activation = inner, _activation(activation, hidden)
-        return [_Done(block.double().eval())]
-    if not spatial:  # rows are pixels of a line
+@_rewriting(PotentialLinear, PotentialConv2d, SandwichLinear, SandwichConv2d)
+def _block(module: Any, shape: Shape) -> Parts:
+    """A block of channels: around a matrix on vectors, or a convolution of stride and dilation 1."""
+    if isinstance(module, PotentialConv2d | SandwichConv2d):
+        return _spatial(module.inner, module.activation, shape, _outputs(module))
+    inner, outs = module.inner, _outputs(module)
+    if len(shape) > 1:  # rows are pixels of a line
         wide = (shape[-1], math.prod(shape[:-1]), 1)
         first = _places(shape).movedim(-1, 0).reshape(wide)
-        back = _places(wide).reshape(shape[-1], *shape[:-1]).movedim(0, -1)
-        conv = _conv(inner.weight[:, :, None, None], inner.bias)
-        return [_picked(first), *_block(conv, activation, wide, spatial=True), _picked(back)]
-    *before, conv = _convolution(inner, shape)
-    block = PotentialConv2d(shape[0], shape[0], 1)
-    assert isinstance(conv, _Done)
-    block.inner = conv.module
-    block.activation = _activation(activation, hidden)
+        back = _places((outs or shape[-1], *shape[:-1])).movedim(0, -1)
+        matrix = _conv(inner.weight[:, :, None, None], inner.bias).module
+        return [_picked(first), *_spatial(matrix, module.activation, wide, outs), _picked(back)]
+    activation = _activation(module.activation, output_shape(inner, (outs + shape[0],)))
+    block: Any = SandwichLinear(shape[0], outs) if outs else PotentialLinear(shape[0], shape[0])
+    block.inner, block.activation = inner, activation
+    return [_Done(block.double().eval())]
+
+
+def _outputs(module: Any) -> int:
+    """The number of outputs of a sandwich; 0 of the other block."""
+    if isinstance(module, SandwichConv2d):
+        return module.out_channels
+    return module.out_features if isinstance(module, SandwichLinear) else 0
+
+
+def _spatial(inner: Any, activation: nn.Module, shape: Shape, outs: int) -> Parts:
+    joint = (outs + shape[0], *shape[1:])
+    conv: Any
+    *before, conv = _convolution(inner, joint)
+    conv = conv.module
+    hidden = output_shape(inner, joint)
+    block: Any = (
+        SandwichConv2d(shape[0], outs, 1) if outs else PotentialConv2d(shape[0], shape[0], 1)
+    )
+    block.inner, block.activation = conv, _activation(activation, hidden)
     if not before:
         return [_Done(block.double().eval())]
     [gather] = before
     assert isinstance(gather, Gather)
     assert gather.index is not None
-    inverse = torch.full((math.prod(shape),), -1)
-    kept = (gather.index >= 0).nonzero()[:, 0]
-    inverse[gather.index[kept]] = kept
-    if (inverse < 0).any():
+    # The pixels of a channel move alike: those that are read, and back from there.
+    pixels = math.prod(shape[1:])
+    moved = gather.index[: math.prod(gather.shape[1:])]
+    inverse = torch.full((pixels,), -1)
+    kept = (moved >= 0).nonzero()[:, 0]
+    inverse[moved[kept]] = kept
+    if bool((inverse < 0).any()) or gather.shape[0] != joint[0]:
         raise NotCertifiedError("A block that leaves pixels out has no form in certificate files.")
-    return [gather, _Done(block.double().eval()), Gather(inverse, shape)]
+    forth = _shifted(moved, shape[0], pixels).view(shape[0], *gather.shape[1:])
+    back = _shifted(inverse, outs or shape[0], len(moved)).view(outs or shape[0], *shape[1:])
+    return [_picked(forth), _Done(block.double().eval()), _picked(back)]
+
+
+def _shifted(index: Tensor, channels: int, pixels: int) -> Tensor:
+    """Where each channel reads, from where the first does."""
+    first = pixels * torch.arange(channels)[:, None]
+    return (index + first).where(index >= 0, -1)
 
 
 def _activation(activation: nn.Module, shape: Shape) -> nn.Sequential:
     """One piecewise linear function, and what rounds."""
     found = _chain(activation, shape)
     if not any(isinstance(each, nn.ReLU | PiecewiseLinear) for each in found):
-        found.insert(0, _pieces([[0.0]], [[1.0, 1.0]], [0.0])[0])
+        zero = torch.zeros(1, 1, dtype=torch.float64)
+        found.insert(0, PiecewiseLinear(zero, zero.new_ones(1, 2), zero[0]))
     return found

@@ -38,7 +38,7 @@ META += " arrays weights versions"
 FIELDS = {
     "branches": "join branches",
     "conv": "weight bias groups padding",
-    "block": "inner activation",
+    "block": "inner activation outputs",
     "pieces": "knots slopes first",
     "sort": "size",
     "gather": "index shape",
@@ -121,27 +121,30 @@ def symbol_below(taps: Array, points: Shape, lip: float) -> bool:
 
 def on_grid(taps: Array, points: Shape, level: float) -> bool:
     """Proves ‖S‖² ≤ level at the frequencies of a torus; of ±θ, one is enough for real taps."""
-    common = math.lcm(*points)
-    half = [j for j in np.ndindex(points) if j <= tuple(-np.array(j) % points)]
-    places = np.array(list(np.ndindex(taps.shape[3:]))) * [common // n for n in points]
-    turns, table = np.array(half) @ places.T % common, roots(common)
+    half = np.array([j for j in np.ndindex(points) if j <= tuple(-np.array(j) % points)])
+    places = np.array(list(np.ndindex(taps.shape[3:])))
+    turns = [np.outer(*each) for each in zip(half.T, places.T, strict=True)]  # (F, K)
+    waves = math.prod(roots(n)[turn % n] for n, turn in zip(points, turns, strict=True))
     flat = np.moveaxis(taps.reshape(*taps.shape[:3], -1), 3, 0)  # (K, G, O, I)
     size = float(norm(np.abs(flat).sum(axis=0), (1, 2)).max()) ** 2
-    error = (4 * gamma(taps.shape[2] + len(flat)) + 64 * common * U) * size * UP
+    error = (4 * gamma(taps.shape[2] + len(flat)) + 1024 * U) * size * UP
     return all(
         below(symbols @ symbols.conj().swapaxes(-1, -2), level, error)
-        for some in np.array_split(turns, -(-len(turns) * flat[0].size // 2**22))
-        for symbols in [np.tensordot(table[some], flat, 1)]
+        for some in np.array_split(waves, -(-len(waves) * flat[0].size // 2**22))
+        for symbols in [np.tensordot(some, flat, 1)]
     )
 
 
+@functools.cache
 def roots(n: int) -> Array:
-    """All e^{2πij/n}, within 24(n + 1)u: they are powers of the second, and go around once."""
-    table = np.exp(2j * np.pi * np.arange(n) / n)
-    need(np.abs(table[1 % n] * table - np.roll(table, -1)) < 8 * U, "these are no roots of unity")
-    upper = table[1 : (n + 1) // 2].imag
-    around = n == 1 or table[n // 2].real < 0
-    need(table[0] == 1 and around and np.all(upper * n > 1), "these are not all roots of unity")
+    """All e^{2πij/n}, within 64u: numbers that multiply as roots of unity do, within 32u, are that close
+    to such roots (Hyers), the second of them to the first on the way up and around once.
+    """
+    table, j = np.exp(2j * np.pi * ((np.arange(n) + n // 2) % n - n // 2) / n), np.arange(n)
+    need(n < 4096, "the torus is too large")
+    off = np.abs(np.outer(table, table) - table[(j[:, None] + j) % n])
+    around = np.all(table[1 : (n + 1) // 2].imag * n > 1) and (n == 1 or table[n // 2].real < 0)
+    need(around and np.all(off < 32 * U), "these are no roots of unity")
     return table
 
 
@@ -295,22 +298,30 @@ class Prover:
         return Part(it.run, it.shape, it.lip)
 
     def _block(self, node: Node, shape: Shape) -> Part:
-        """x − Wᵀσ(Wx + b) for σ of slopes in [0, 1]: differences are those of I − WᵀDW, 0 ≤ D ≤ I."""
-        self.chain([node["inner"]], shape, "conv")
+        """Two blocks around σ of slopes in [0, 1], hence of differences with a diagonal D, 0 ≤ D ≤ I.
+
+        Without `outputs`, x − Wᵀσ(Wx + b): I − WᵀDW is within max(1, ‖W‖² − 1).  With as many,
+        Aᵀσ(Bx + b) for W = [A, B]: within ‖W‖² / 2, as vᵀAᵀDBw ≤ ‖Av + Bw‖² / 4.
+        """
+        (outs,) = ints([node["outputs"]], 1, 0)
+        self.chain([node["inner"]], (outs + shape[0], *shape[1:]), "conv")
         it = self.last
         middle = self.chain(node["activation"], it.shape, "pieces", "round")
         need([each["op"] for each in node["activation"]].count("pieces") == 1, "one activation")
         need((self.slopes >= 0) & (self.slopes <= 1), "slopes in a block should be in [0, 1]")
-        constant = max(1.0, (it.lip**2 - 1) * UP)
+        constant = it.lip**2 / 2 * UP if outs else max(1.0, (it.lip**2 - 1) * UP)
 
         def run(s: State) -> State:
-            hidden = it.run(s._replace(error=0 * s.error))
+            none = np.zeros((outs, *s.x.shape[1:]))
+            hidden = it.run(s._replace(x=np.concatenate([none, s.x]), error=0 * s.error))
             back = it.adjoint(middle.run(hidden))
             at_zero = it.lip * middle.run(hidden._replace(size=it.offset + 0 * s.size)).size
+            if outs:
+                return s.after(back.x[:outs], constant, back.error, at_zero, back.grid)
             own, grid = sums(top := s.size + back.size, max(s.grid, back.grid), 2 * U * top)
             return s.after(s.x - back.x, constant, back.error + own, at_zero, grid)
 
-        return Part(run, shape, constant)
+        return Part(run, (outs or shape[0], *shape[1:]), constant)
 
     def _branches(self, node: Node, shape: Shape) -> Part:
         """Two that are added, or any that are put side by side: of one input, or of groups of channels."""
