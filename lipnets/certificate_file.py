@@ -70,10 +70,8 @@ class _Writer:
         norm = isinstance(module, nn.Linear | conv._ConvNd)  # noqa: SLF001
         return {"lip": bound.value * (_PAD if norm else _NEAR), "rule": bound.rule}
 
-    def add(self, name: str, tensor: Tensor | None) -> str | None:
+    def add(self, name: str, tensor: Tensor) -> str:
         """Stores a tensor: in float32 if that is exact, else in float64, integers as they are."""
-        if tensor is None:
-            return None
         array = tensor.detach().cpu().contiguous().numpy()
         if array.dtype.kind == "f":
             array = array.astype("<f8")
@@ -152,10 +150,7 @@ class _Reader:
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
 
-    def __call__(self, name: str | None) -> Tensor | None:
-        return None if name is None else self.some(name)
-
-    def some(self, name: str) -> Tensor:
+    def __call__(self, name: str) -> Tensor:
         tensor = torch.from_numpy(self.arrays[name].copy())
         return tensor.double() if tensor.is_floating_point() else tensor
 
@@ -232,13 +227,16 @@ def _branches_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
 
 @_form(Gather)
 def _gather(module: Gather, shape: Shape, path: str, writer: _Writer) -> Node:
-    index = writer.add(f"{path}.index", module.index)
+    every = torch.arange(math.prod(shape)) if module.index is None else module.index
+    index = writer.add(f"{path}.index", every)
     return {"op": "gather", "index": index, "shape": [int(n) for n in module.shape]}
 
 
 @_restored("gather")
 def _gather_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    return Gather(read(node["index"]), node["shape"])
+    index = read(node["index"])
+    same = torch.equal(index, torch.arange(math.prod(shape)))
+    return Gather(None if same else index, node["shape"])
 
 
 @_form(WindowPool)
@@ -249,7 +247,7 @@ def _pool(module: WindowPool, shape: Shape, path: str, writer: _Writer) -> Node:
 
 @_restored("max", "l2")
 def _pool_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    return WindowPool(node["op"], read.some(node["index"]), node["shape"])
+    return WindowPool(node["op"], read(node["index"]), node["shape"])
 
 
 @_form(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -257,10 +255,12 @@ def _conv(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
     padding: Any = [int(p) for p in getattr(module, "padding", ()) if not isinstance(p, str)]
     if getattr(module, "padding_mode", "zeros") == "circular":
         padding = "circular"
+    zeros = torch.zeros(len(module.weight), dtype=torch.float64)
+    bias = zeros if module.bias is None else module.bias
     return {
         "op": "conv",
         "weight": writer.add(f"{path}.weight", module.weight),
-        "bias": writer.add(f"{path}.bias", module.bias),
+        "bias": writer.add(f"{path}.bias", bias),
         "groups": int(getattr(module, "groups", 1)),
         "padding": padding,
     }
@@ -268,22 +268,20 @@ def _conv(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
 
 @_restored("conv")
 def _conv_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    weight, bias = read.some(node["weight"]), read(node["bias"])
+    weight, bias = read(node["weight"]), read(node["bias"])
     circular = node["padding"] == "circular"
     if weight.ndim == 2:
-        built = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+        built = nn.Linear(weight.shape[1], weight.shape[0])
     else:
         kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[weight.ndim - 3]
         kernel: Any = tuple(weight.shape[2:])
         padding: Any = "same" if circular else tuple(node["padding"])
         built = kind(
             weight.shape[1] * node["groups"], weight.shape[0], kernel, padding=padding,
-            groups=node["groups"], bias=bias is not None,
+            groups=node["groups"],
             padding_mode="circular" if circular else "zeros",
         )  # fmt: skip
-    built.weight = nn.Parameter(weight)
-    if bias is not None:
-        built.bias = nn.Parameter(bias)
+    built.weight, built.bias = nn.Parameter(weight), nn.Parameter(bias)
     return built
 
 
@@ -302,7 +300,7 @@ _PIECES = ("knots", "slopes", "first")
 
 @_restored("pieces")
 def _pieces_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    knots, slopes, first = (read.some(node[name]) for name in _PIECES)
+    knots, slopes, first = (read(node[name]) for name in _PIECES)
     relu = slopes.tolist() == [[0.0, 1.0]] and not knots.any() and not first.any()
     return nn.ReLU() if relu else PiecewiseLinear(knots, slopes, first)
 
@@ -414,7 +412,6 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         "classes": certificate.num_classes,
         "weights": certificate.weights,
         "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
-        "pixels": None,
     }
     try:
         certificate = certificate.rewritten()
@@ -430,7 +427,12 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
     analysis = Analysis(FLOAT64, certificate._facts)  # noqa: SLF001 - what is known of its program
     diagonal = math.sqrt(math.prod(shape))
     sizes = torch.full((1,), diagonal, dtype=torch.float64)
-    kept: dict[str, np.ndarray] = {}
+    kept: Arrays = {
+        "images": np.zeros((0, *shape)),
+        "labels": np.zeros(0, "<i8"),
+        "logits": np.zeros((0, certificate.num_classes)),
+        "radii": np.zeros(0),
+    }
     if images is not None:
         if labels is None or len(labels) != len(images):
             raise ValueError("Images to be stored should have a label each.")
@@ -439,7 +441,8 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         logits = certificate.logits(images)
         radii, exact = _radii(certificate, network, analysis, images, labels.cpu(), logits)
         meta["program"] = "exact" if exact else "float64"
-        kept, meta["pixels"] = _pixels(images)
+        pixels = images.detach().cpu()
+        kept["images"] = (pixels if pixels.dtype == torch.float64 else pixels.float()).numpy()
         kept |= {"labels": labels.cpu().numpy().astype("<i8"), "logits": logits.numpy()}
         kept["radii"] = radii.numpy()
     else:
@@ -473,7 +476,7 @@ def read(content: bytes) -> tuple[dict[str, Any], nn.Module]:
         )
     if meta["arrays"] != {name: _digest(array) for name, array in arrays.items()}:
         raise ValueError("its arrays are not those that it has the hashes of")
-    if not isinstance(meta["network"], list):
+    if isinstance(meta["network"], str):
         raise ValueError(f"{meta['network']} Certify the model itself")
     return meta, restore(meta["network"], arrays, tuple(meta["shape"]))
 
@@ -550,17 +553,6 @@ def _error(
 def _room(exact: bool) -> float:
     """By how much errors of rounding are enlarged: those of exact programs are known, but for rounding."""
     return 1 + 2.0**-10 if exact else _ROOM
-
-
-def _pixels(images: Tensor) -> tuple[dict[str, np.ndarray], str | None]:
-    """Images as bytes, and the format that they are divided by 255 in; or, where they are not that, as floats."""
-    array = images.detach().cpu().numpy()
-    kind = str(array.dtype) if array.dtype in (np.float32, np.float64) else "float32"
-    array = array.astype(kind)
-    bytes_ = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
-    if np.array_equal(bytes_.astype(kind) / np.dtype(kind).type(255), array):
-        return {"images": bytes_}, kind
-    return {"images": array}, None
 
 
 def _radii(

@@ -6,8 +6,8 @@ norms, rounding errors, logits and radii are proved from its weights.  With u = 
 1. A sum of k products is off by γₖ Σ|a||b| at most, in any order, fused or not, by conventional products.
 2. λ_max(H) ≤ c + ‖H + LLᵀ − cI‖ for any L, as LLᵀ ≥ 0.  A Cholesky factor L of cI − H makes it tight.
 3. A convolution with taps K_t has the symbol S(θ) = Σ K_t e^{iθt}, and SS* = Σ C_s e^{iθs} with
-   C_s = Σ K_{t+s} K_tᵀ: ‖S‖² ≤ λ_max(C₀) + Σ‖C_s‖ over s ≠ 0, and ‖S‖² ≤ λ_max(Σ|C_s|).  In a circle of n pixels
-   its norm is max ‖S‖ over the frequencies there; with zeros around it, it is a part of a larger circle.
+   C_s = Σ K_{t+s} K_tᵀ: ‖S‖² ≤ λ_max(C₀) + Σ‖C_s‖ over s ≠ 0, and ‖S‖² ≤ λ_max(Σ|C_s|).  In a circle of n
+   pixels its norm is max ‖S‖ over the frequencies there; with zeros around, it is a part of a larger circle.
 4. ‖F(X) − f(x)‖ ≤ e + L ‖X − x‖ if f has the constant L and its program F rounds by e.
 5. The margin f_y − f_j of f = Wh + b changes by ‖w_y − w_j‖ L r at most within r, if h has the constant L.
 """
@@ -33,25 +33,13 @@ STATEMENT = (
     "l2 distance r of x: the program of this file, run in float64 on such an array rounded to float64, its "
     "products summed in any order, gives no other class a larger logit than the label of x."
 )
-META = "format statement program arithmetic shape classes lipschitz domain error pixels network"
-META += " arrays weights versions"
-FIELDS = {
-    "branches": "join branches",
-    "conv": "weight bias groups padding",
-    "block": "inner activation outputs",
-    "pieces": "knots slopes first",
-    "sort": "size",
-    "gather": "index shape",
-    "max": "index shape",
-    "l2": "index shape",
-    "round": "bits",
-}
+META = "format statement program arithmetic shape classes lipschitz domain error network arrays weights versions"
+FIELDS = "conv:weight bias groups padding,block:inner activation outputs,branches:join branches,round:bits"
+FIELDS += ",pieces:knots slopes first,sort:size,gather:index shape,max:index shape,l2:index shape"
+KEYS = {op: fields.split() for op, fields in (each.split(":") for each in FIELDS.split(","))}
 U, TINY = 2.0**-53, 2.0**-480  # the second is more than the roots of all that underflows
 UP = 1 + 2.0**-40  # more than the roundings of 4,000 sums, products and roots of positive numbers
-Array = np.ndarray
-Shape = tuple[int, ...]
-Node = dict[str, Any]
-Grid = int | float  # g, where all numbers are multiples of 2⁻ᵍ; infinite where that is not known
+INF, Array, Shape, Node = math.inf, np.ndarray, tuple[int, ...], dict[str, Any]
 
 
 class Doubt(Exception):  # noqa: N818 - what keeps this checker from a yes
@@ -79,31 +67,26 @@ def gamma(k: int) -> float:
     return k * U / (1 - k * U) * (1 + 4 * U)
 
 
-def norm(array: Array, axes: Shape | None = None) -> Any:
+def norm(array: Array, axes: Shape) -> Any:
     """Norms over some axes, rounded upwards."""
-    count = array.size if axes is None else math.prod(array.shape[axis] for axis in axes)
+    count = math.prod(array.shape[axis] for axis in axes)
     return np.sqrt((np.abs(array) ** 2).sum(axis=axes)) * (1 + (count + 16) * U) + TINY
 
 
-# Norms of matrices and convolutions: theorems 2 and 3
-
-
 def below(grams: Array, level: float, error: float) -> bool:
-    """Proves λ_max(H) ≤ level for Hermitian matrices H, each within `error` of one of a stack."""
-    center, identity = (level - error) * (1 - 2.0**-27), np.eye(grams.shape[-1])
+    """Proves λ_max(H) ≤ level for matrices H = H*, each within `error` of one given: theorem 2."""
+    center, one = (level - error) * (1 - 2.0**-27), np.eye(grams.shape[-1])
     try:
-        factor = np.tril(np.linalg.cholesky(center * identity - grams))
+        factor = np.tril(np.linalg.cholesky(center * one - grams))
     except np.linalg.LinAlgError:
         return False
-    rest = norm(grams + factor @ factor.conj().swapaxes(-1, -2) - center * identity, (-2, -1))
-    rounded = 1.5 * gamma(2 * len(identity)) * norm(factor, (-2, -1)) ** 2 + 8 * U * (center + rest)
-    return center > 0 and bool(np.all((center + rest + rounded + error) * UP <= level))
+    rest = norm(grams + factor @ factor.conj().swapaxes(-1, -2) - center * one, (-2, -1))
+    own = 1.5 * gamma(2 * len(one)) * norm(factor, (-2, -1)) ** 2 + 8 * U * (center + rest)
+    return center > 0 and bool(np.all((center + rest + own + error) * UP <= level))
 
 
 def symbol_below(taps: Array, points: Shape, lip: float) -> bool:
-    """Proves ‖S‖ ≤ lip for taps with shape (G, O, I, *K), in circles of so many points."""
-    if not taps.any():
-        return True
+    """Proves ‖S‖ ≤ lip for taps with shape (G, O, I, *K), in circles of so many points: theorem 3."""
     scale, grams = 2.0 ** -math.frexp(np.abs(taps).max())[1], {}
     taps = (taps if taps.shape[1] <= taps.shape[2] else taps.swapaxes(1, 2)) * scale
     level, places = (lip * scale) ** 2 * (1 - 64 * U), list(np.ndindex(taps.shape[3:]))
@@ -112,66 +95,54 @@ def symbol_below(taps: Array, points: Shape, lip: float) -> bool:
         grams[shift] = grams.get(shift, 0.0) + taps[(..., *a)] @ taps[(..., *b)].swapaxes(1, 2)
     lengths = norm(taps, (1, 2)).reshape(len(taps), -1).sum(axis=1)
     error = gamma(taps.shape[2] + 2 * len(places) ** 2) * float(lengths.max()) ** 2 * UP
-    center, moduli = grams.pop((0,) * (taps.ndim - 3)), sum(np.abs(gram) for gram in grams.values())
-    rest = sum(float(norm(gram, (1, 2)).max()) for gram in grams.values()) * UP
-    if below(center, level, error + rest) or not grams:
-        return below(center, level, error + rest)
-    return below(np.abs(center) + moduli, level, error) or on_grid(taps, points, level)
+    center = grams.pop((0,) * (taps.ndim - 3))
+    rest = error + sum(float(norm(gram, (1, 2)).max()) for gram in grams.values()) * UP
+    if not taps.any() or below(center, level, rest) or not grams:
+        return not taps.any() or below(center, level, rest)
+    whole = sum((np.abs(gram) for gram in grams.values()), np.abs(center))
+    return below(whole, level, error) or on_grid(taps, points, level)
 
 
 def on_grid(taps: Array, points: Shape, level: float) -> bool:
     """Proves ‖S‖² ≤ level at the frequencies of a torus; of ±θ, one is enough for real taps."""
     half = np.array([j for j in np.ndindex(points) if j <= tuple(-np.array(j) % points)])
     places = np.array(list(np.ndindex(taps.shape[3:])))
-    turns = [np.outer(*each) for each in zip(half.T, places.T, strict=True)]  # (F, K)
-    waves = math.prod(roots(n)[turn % n] for n, turn in zip(points, turns, strict=True))
+    turns = [np.outer(j, t) % n for j, t, n in zip(half.T, places.T, points, strict=True)]
+    waves = math.prod(roots(n)[turn] for n, turn in zip(points, turns, strict=True))  # (F, K)
     flat = np.moveaxis(taps.reshape(*taps.shape[:3], -1), 3, 0)  # (K, G, O, I)
-    size = float(norm(np.abs(flat).sum(axis=0), (1, 2)).max()) ** 2
-    error = (4 * gamma(taps.shape[2] + len(flat)) + 1024 * U) * size * UP
-    return all(
-        below(symbols @ symbols.conj().swapaxes(-1, -2), level, error)
-        for some in np.array_split(waves, -(-len(waves) * flat[0].size // 2**22))
-        for symbols in [np.tensordot(some, flat, 1)]
-    )
+    size = float(norm(np.abs(flat).sum(axis=0), (1, 2)).max()) ** 2 * UP
+    error = (4 * gamma(taps.shape[2] + len(flat)) + 1024 * U) * size
+    parts = np.array_split(waves, -(-len(waves) * flat[0].size // 2**22))
+    symbols = (np.tensordot(part, flat, 1) for part in parts)
+    return all(below(s @ s.conj().swapaxes(-1, -2), level, error) for s in symbols)
 
 
 @functools.cache
 def roots(n: int) -> Array:
-    """All e^{2πij/n}, within 64u: numbers that multiply as roots of unity do, within 32u, are that close
-    to such roots (Hyers), the second of them to the first on the way up and around once.
+    """All e^{2πij/n}, within 64u: what multiplies as they do, within 32u, is that close to roots of unity
+    (Hyers); and the second is the first on the way around if half of them are above the real axis.
     """
-    table, j = np.exp(2j * np.pi * ((np.arange(n) + n // 2) % n - n // 2) / n), np.arange(n)
     need(n < 4096, "the torus is too large")
-    off = np.abs(np.outer(table, table) - table[(j[:, None] + j) % n])
+    j = np.arange(n)
+    table = np.exp(2j * np.pi * ((j + n // 2) % n - n // 2) / n)
     around = np.all(table[1 : (n + 1) // 2].imag * n > 1) and (n == 1 or table[n // 2].real < 0)
+    off = np.abs(np.outer(table, table) - table[(j[:, None] + j) % n])
     need(around and np.all(off < 32 * U), "these are no roots of unity")
     return table
 
 
-# Programs: what they compute, and what is known of it
-
-
 class State(NamedTuple):
-    """What is computed of some images, and what is known of it for all inputs around them.
+    """What is computed of B images, and what is known of it for all inputs around them."""
 
-    Arguments:
-        x: What is computed, with shape (*S, B).
-        size: Bounds of its norms, with shape (B,).
-        error: Bounds of its distances from what real numbers would give, with shape (B,).
-        grid: That of all its numbers.
-    """
+    x: Array  # what is computed, with shape (*S, B)
+    size: Array  # bounds of its norms, with shape (B,)
+    error: Array  # bounds of its distances from what real numbers would give, with shape (B,)
+    grid: float  # g, if all its numbers are multiples of 2⁻ᵍ; infinite where that is not known
 
-    x: Array
-    size: Array
-    error: Array
-    grid: Grid
-
-    def after(
-        self, x: Array, lip: float, own: Any = 0.0, zero: Any = 0.0, grid: Grid = math.inf
-    ) -> "State":
+    def after(self, x: Array, lip: float, own: Any, zero: Any, grid: float) -> "State":
         """What comes of a function with ‖f(0)‖ ≤ zero that rounds by `own`: theorem 4."""
-        size = (lip * self.size + zero + own) * UP
-        return State(x, size, (lip * self.error + own) * UP, grid)
+        size, error = (lip * self.size + zero + own) * UP, (lip * self.error + own) * UP
+        return State(x, size, error, grid)
 
 
 class Part(NamedTuple):
@@ -182,10 +153,10 @@ class Part(NamedTuple):
     lip: float
 
 
-def sums(top: Any, grid: Grid, error: Any) -> tuple[Any, Grid]:
+def sums(top: Any, grid: float, error: Any) -> tuple[Any, float]:
     """What sums below `top` round: nothing where they are multiples of 2⁻ᵍ that float64 holds."""
     exact = grid < 900 and np.max(top) * UP < 2.0 ** (53 - grid)
-    return (0.0, grid) if exact else (error * UP + TINY, math.inf)
+    return (0.0, grid) if exact else (error * UP + TINY, INF)
 
 
 def finest(array: Array) -> int:
@@ -196,67 +167,62 @@ def finest(array: Array) -> int:
 
 
 class Convolution:
-    """x ↦ Wx + b, with zeros around the image or in a circle; W alone is a matrix on vectors."""
+    """x ↦ Wx + b, with zeros around the image or in a circle; a matrix if there are no pixels."""
 
     def __init__(self, prover: "Prover", node: Node, shape: Shape) -> None:
-        weight, sizes = prover.take(node["weight"]), shape[1:]
-        need(weight.ndim == len(shape) + 1, f"a weight of shape {weight.shape} for {shape}")
+        weight, self.before, self.lip = prover.take(node["weight"]), shape, real(node["lip"])
+        (groups,), circular = ints([node["groups"]], 1, 1), node["padding"] == "circular"
         outs, ins, *kernel = weight.shape
-        (groups,) = ints([node["groups"]], 1, 1)
-        circular = node["padding"] == "circular"
-        ahead = [(k - 1) // 2 for k in kernel]
-        pads = ahead if circular else ints(node["padding"], len(sizes), 0)
-        need(outs % groups == 0 and ins * groups == shape[0], f"{groups} groups of {ins} channels")
-        need(not circular or all(np.array(kernel) <= sizes), "a kernel is larger than the circle")
-        wide = zip(sizes, pads, kernel, strict=True)
-        ends = sizes if circular else tuple(n + 2 * p - k + 1 for n, p, k in wide)
-        need(all(m > 0 for m in ends), f"{shape} is too small for kernels of {kernel}")
-        zeros = zip(sizes, pads, ends, strict=True)
-        points = sizes if circular else tuple(max(n + p, m) for n, p, m in zeros)
-        taps, self.lip = weight.reshape(groups, -1, *weight.shape[1:]), real(node["lip"])
+        fits = len(kernel) == len(shape) - 1 and outs % groups == 0 and ins * groups == shape[0]
+        need(fits, f"a weight of shape {weight.shape} in {groups} groups for {shape}")
+        n, k = np.array(shape[1:], int), np.array(kernel, int)
+        p = (k - 1) // 2 if circular else np.array(ints(node["padding"], len(kernel), 0), int)
+        m = n if circular else n + 2 * p - k + 1
+        need((m > 0) & ((k <= n) | (not circular)), f"{shape} is too small for kernels of {kernel}")
+        points = tuple(int(each) for each in (n if circular else np.maximum(n + p, m)))
+        taps = weight.reshape(groups, -1, *weight.shape[1:])
         need(symbol_below(taps, points, self.lip), f"the norm {self.lip} is not proved")
         table = np.zeros((1, 1), int)  # the pixel that each tap reads for each output
-        for n, m, k, p in zip(sizes, ends, kernel, pads, strict=True):
-            line = np.arange(k)[:, None] + np.arange(m) - p
-            line = line % n if circular else np.where((line >= 0) & (line < n), line, -(2**40))
-            table = (table[:, None, :, None] * n + line[:, None]).reshape(len(table) * k, -1)
-        self.table = np.where(table < 0, math.prod(sizes), table)
-        self.bias = np.zeros(outs) if node["bias"] is None else prover.take(node["bias"], (outs,))
-        self.matrix, self.ins, self.shape = taps.reshape(*taps.shape[:2], -1), shape, (outs, *ends)
-        self.offset = float(norm(self.bias)) * math.sqrt(math.prod(ends)) * UP
-        moduli = (
-            np.abs(taps).reshape(*taps.shape[:3], -1).sum(axis=3)
-        )  # of norm below Schur's bound
+        for n_, m_, k_, p_ in zip(n, m, k, p, strict=True):
+            line = np.arange(k_)[:, None] + np.arange(m_) - p_
+            line = line % n_ if circular else np.where((line >= 0) & (line < n_), line, -(2**40))
+            table = (table[:, None, :, None] * n_ + line[:, None]).reshape(len(table) * k_, -1)
+        self.table, self.shape = np.where(table < 0, n.prod(), table), (outs, *map(int, m))
+        self.bias, self.matrix = (
+            prover.take(node["bias"], (outs,)),
+            taps.reshape(*taps.shape[:2], -1),
+        )
+        self.offset = float(norm(self.bias, (0,))) * math.sqrt(m.prod()) * UP
+        moduli = np.abs(taps).reshape(*taps.shape[:3], -1).sum(axis=3)  # Schur bounds their norm
         self.moduli = math.sqrt(moduli.sum(axis=1).max() * moduli.sum(axis=2).max()) * UP**2
-        self.rows = norm(self.matrix, (2,)).reshape(-1)
         self.columns = float(norm(taps, (1, *range(3, taps.ndim))).max())
-        self.fine = finest(weight)
+        self.rows, self.fine = norm(self.matrix, (2,)).reshape(-1), finest(weight)
 
     def run(self, s: State) -> State:
-        flat = s.x.reshape(self.ins[0], -1, s.x.shape[-1])
+        flat = s.x.reshape(self.before[0], -1, s.x.shape[-1])
         read = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1).take(self.table, axis=1)
         out = self.matrix @ read.reshape(len(self.matrix), self.matrix.shape[2], -1)
-        bias = self.bias.reshape(-1, *[1] * len(self.shape))
-        error, grid = self.rounds(s, float(self.rows.max()), self.moduli, self.offset)
-        return s.after(out.reshape(*self.shape, -1) + bias, self.lip, error, self.offset, grid)
+        x = out.reshape(*self.shape, -1) + self.bias.reshape(-1, *[1] * len(self.shape))
+        own, grid = self.rounds(s, float(self.rows.max()), self.moduli, self.offset)
+        return s.after(x, self.lip, own, self.offset, grid)
 
-    def rounds(self, s: State, rows: Any, moduli: Any, offset: Any) -> tuple[Any, Grid]:
-        """What sums of the products of rows and a bias round, if |W| has the norm `moduli`."""
-        grid = max(s.grid + self.fine, finest(self.bias))
+    def rounds(self, s: State, rows: Any, moduli: Any, offset: Any) -> tuple[Any, float]:
+        """What sums of products with rows, and a bias, round, if |W| has the norm `moduli`."""
         error = gamma(self.matrix.shape[2] + 1) * (moduli * s.size + offset)
+        grid = max(s.grid + self.fine, finest(self.bias))
         return sums(rows * s.size + np.abs(self.bias).max(), grid, error)
 
     def adjoint(self, s: State) -> State:
         """Wᵀx."""
-        taps, outputs = self.table.shape
-        flat = s.x.reshape(*self.matrix.shape[:2], -1)
-        parts = (self.matrix.swapaxes(1, 2) @ flat).reshape(self.ins[0], taps, outputs, -1)
-        out = np.zeros((self.ins[0], math.prod(self.ins[1:]) + 1, parts.shape[3]))
+        (taps, outputs), flat = self.table.shape, s.x.reshape(*self.matrix.shape[:2], -1)
+        parts = self.matrix.swapaxes(1, 2) @ flat
+        parts = parts.reshape(self.before[0], taps, outputs, -1)
+        out = np.zeros((self.before[0], math.prod(self.before[1:]) + 1, parts.shape[3]))
         for tap, pixels in enumerate(self.table):
             out[:, pixels] += parts[:, tap]
         error = gamma(taps * self.matrix.shape[1]) * self.moduli * s.size
-        error, grid = sums(self.columns * s.size, s.grid + self.fine, error)
-        return s.after(out[:, :-1].reshape(*self.ins, -1), self.lip, error, 0.0, grid)
+        own, grid = sums(self.columns * s.size, s.grid + self.fine, error)
+        return s.after(out[:, :-1].reshape(*self.before, -1), self.lip, own, 0.0, grid)
 
 
 class Prover:
@@ -271,24 +237,22 @@ class Prover:
         self.unused.discard(name)
         array = self.arrays[name]
         need(array.dtype.str in (kinds or ("<f4", "<f8")), f"{name!r} holds {array.dtype}")
-        need(array.size and shape in (None, array.shape), f"{name!r} has the shape {array.shape}")
+        need(shape in (None, array.shape), f"{name!r} has the shape {array.shape}, not {shape}")
         need(np.abs(array) < 2.0**100, f"{name!r} holds numbers out of range")
-        return array if kinds else array.astype(np.float64)
+        return array if kinds == ("<i8",) else array.astype(np.float64)
 
     def chain(self, nodes: Any, shape: Shape, *allowed: str) -> Part:
         """One operation after another; the bound of each is proved."""
-        need(type(nodes) is list, "a program is a list of operations")
         parts, lip = [], 1.0
+        need(type(nodes) is list, "a program is a list of operations")
         for node in nodes:
-            need(type(node) is dict, "an operation is a table")
-            name = node.get("op")
-            need(name in (allowed or FIELDS), f"the operation {name!r} cannot be re-proved here")
-            need(sorted(node) == sorted(["op", "lip", "rule", *FIELDS[name].split()]), "fields")
-            need(type(node["rule"]) is str, "a rule is no text")
-            method = "gather" if name in ("max", "l2") else name
-            parts.append(part := getattr(self, f"_{method}")(node, shape))
-            need(part.lip <= real(node["lip"]), f"a bound of {name!r} is {part.lip}, no less")
-            need(0 < math.prod(part.shape) < 2**31, f"{name!r} gives the shape {part.shape}")
+            op = node.get("op")
+            need(op in (allowed or KEYS), f"the operation {op!r} cannot be re-proved here")
+            need(sorted(node) == sorted(["op", "lip", "rule", *KEYS[op]]), f"fields of {op!r}")
+            method = "_gather" if op in ("max", "l2") else f"_{op}"
+            parts.append(part := getattr(self, method)(node, shape))
+            need(part.lip <= real(node["lip"]), f"a bound of {op!r} is {part.lip}, no less")
+            need(type(node["rule"]) is str and 0 < math.prod(part.shape) < 2**31, f"{op!r}: what?")
             shape, lip = part.shape, lip * part.lip * UP
         run = lambda state: functools.reduce(lambda s, part: part.run(s), parts, state)
         return Part(run, shape, lip)
@@ -312,8 +276,8 @@ class Prover:
         constant = it.lip**2 / 2 * UP if outs else max(1.0, (it.lip**2 - 1) * UP)
 
         def run(s: State) -> State:
-            none = np.zeros((outs, *s.x.shape[1:]))
-            hidden = it.run(s._replace(x=np.concatenate([none, s.x]), error=0 * s.error))
+            wide = np.concatenate([np.zeros((outs, *s.x.shape[1:])), s.x])
+            hidden = it.run(s._replace(x=wide, error=0 * s.error))
             back = it.adjoint(middle.run(hidden))
             at_zero = it.lip * middle.run(hidden._replace(size=it.offset + 0 * s.size)).size
             if outs:
@@ -324,51 +288,48 @@ class Prover:
         return Part(run, (outs or shape[0], *shape[1:]), constant)
 
     def _branches(self, node: Node, shape: Shape) -> Part:
-        """Two that are added, or any that are put side by side: of one input, or of groups of channels."""
-        join, branches = node["join"], node["branches"]
-        need(type(branches) is list and len(branches) > 0, "there are no branches")
+        """Two that are added, or some side by side, of one input or each of its group of channels."""
+        join, branches, added = node["join"], node["branches"], node["join"] == "sum"
         sizes = None if join in ("sum", "stack") else ints(join, len(branches), 1)
         need(sizes is None or sum(sizes) == shape[0], f"{sizes} channels of {shape}")
         widths = sizes or [shape[0]] * len(branches)
         parts = [self.chain(b, (n, *shape[1:])) for b, n in zip(branches, widths, strict=True)]
-        shapes = [part.shape if join == "sum" else part.shape[1:] for part in parts]
-        need(len(set(shapes)) == 1, f"branches give the shapes {shapes}")
-        need(join != "sum" or len(parts) == 2, "a sum should have two branches")
+        fit = len({part.shape[0 if added else 1 :] for part in parts}) == 1
+        need(
+            fit and (len(parts) == 2 or not added), f"branches of shapes {[p.shape for p in parts]}"
+        )
         lips = np.array([part.lip for part in parts])
-        lip = lips.max() if sizes else lips.sum() * UP if join == "sum" else norm(lips) * UP
+        lip = lips.max() if sizes else lips.sum() * UP if added else norm(lips, (0,)) * UP
+        channels = parts[0].shape[0] if added else sum(part.shape[0] for part in parts)
 
         def run(s: State) -> State:
             xs = np.split(s.x, np.cumsum(sizes)[:-1]) if sizes else [s.x] * len(parts)
             starts = [s._replace(x=x, error=0 * s.error) for x in xs]
             ends = [part.run(start) for part, start in zip(parts, starts, strict=True)]
-            grid = max(end.grid for end in ends)
             size, error = (np.stack([end[i] for end in ends]) for i in (1, 2))
-            if join == "sum":
-                own, grid = sums(top := size.sum(0), grid, 2 * U * size.sum(0))
-                x, size, error = ends[0].x + ends[1].x, top + own, error.sum(0) + own
-            else:
-                x, size, error = (
-                    np.concatenate([e.x for e in ends]),
-                    norm(size, (0,)),
-                    norm(error, (0,)),
-                )
-            return s.after(x, lip, error, 0.0, grid)._replace(size=size * UP)
+            own, grid = 0.0, max(end.grid for end in ends)
+            size, error = (
+                (size.sum(0), error.sum(0)) if added else (norm(size, (0,)), norm(error, (0,)))
+            )
+            if added:
+                own, grid = sums(size, grid, 2 * U * size)
+            x = ends[0].x + ends[1].x if added else np.concatenate([end.x for end in ends])
+            return s.after(x, lip, error + own, 0.0, grid)._replace(size=(size + own) * UP)
 
-        channels = parts[0].shape[0] if join == "sum" else sum(part.shape[0] for part in parts)
         return Part(run, (channels, *parts[0].shape[1:]), float(lip))
 
     def _pieces(self, node: Node, shape: Shape) -> Part:
         """Lines between knots, of each channel or of all, from a value at the first knot on."""
         knots, slopes, first = (self.take(node[key]) for key in ("knots", "slopes", "first"))
-        channels, count = knots.shape if knots.ndim == 2 else (0, 0)
+        (channels, count), self.slopes = knots.shape, slopes  # of the last activation: for blocks
         need(channels in (1, shape[0]) and slopes.shape == (channels, count + 1), "lines or knots")
         need(first.shape == (channels,) and np.diff(knots) >= 0, "knots should not decrease")
         rises = np.cumsum(slopes[:, 1:-1] * np.diff(knots), axis=1)
         values = first[:, None] + np.concatenate([np.zeros((channels, 1)), rises], axis=1)
         lip = float(np.abs(slopes).max())
         far = 3 * lip * np.abs(knots).max() + np.abs(first).max()
-        exact = not knots.any() and not first.any() and np.isin(slopes, (-1, 0, 1)).all()
-        self.slopes = slopes  # of the last, for blocks
+        most = far * math.sqrt(math.prod(shape))
+        exact = far == 0 and np.isin(slopes, (-1, 0, 1)).all()
 
         def run(s: State) -> State:
             x = s.x.reshape(shape[0], -1)
@@ -376,7 +337,6 @@ class Prover:
             for j in range(count):
                 t, v, a = knots[:, j, None], values[:, j, None], slopes[:, j + 1, None]
                 out = np.where(x > t, v + a * (x - t), out)
-            most = far * math.sqrt(math.prod(shape))
             grid = max(max(s.grid, finest(knots)) + finest(slopes), finest(first))
             error = gamma(count + 8) * (lip * s.size + most)
             own, grid = (0.0, s.grid) if exact else sums(2 * (lip * s.size + far), grid, error)
@@ -387,17 +347,13 @@ class Prover:
     def _sort(self, node: Node, shape: Shape) -> Part:
         (size,) = ints([node["size"]], 1, 1)
         need(shape[0] % size == 0, f"groups of {size} among {shape[0]} channels")
-        sort = lambda x: np.sort(x.reshape(-1, size, *x.shape[1:]), axis=1)[:, ::-1].reshape(
-            x.shape
-        )
-        return Part(lambda s: s.after(sort(s.x), 1.0, grid=s.grid), shape, 1.0)
+        sort = lambda x: -np.sort(-x.reshape(-1, size, *x.shape[1:]), axis=1)
+        run = lambda s: s.after(sort(s.x).reshape(s.x.shape), 1.0, 0.0, 0.0, s.grid)
+        return Part(run, shape, 1.0)
 
     def _gather(self, node: Node, shape: Shape) -> Part:
         """Coordinates (−1 for a zero), or maxima or norms of windows of them (−1 for none)."""
         op, out, count = node["op"], ints(node["shape"], None, 1), math.prod(shape)
-        if node["index"] is None:
-            need(op == "gather" and math.prod(out) == count, f"{shape} does not become {out}")
-            return Part(lambda s: s._replace(x=s.x.reshape(*out, -1)), out, 1.0)
         index = self.take(node["index"], None, "<i8")
         need(len(index) == math.prod(out) and index.ndim == (1 if op == "gather" else 2), "index")
         need((index >= -1) & (index < count), "an index is out of range")
@@ -406,13 +362,13 @@ class Prover:
         lip = math.sqrt(times) * (UP if times > 1 else 1)
 
         def run(s: State) -> State:
-            outside = np.full((1, s.x.shape[-1]), -np.inf if op == "max" else 0.0)
-            read = np.concatenate([s.x.reshape(count, -1), outside])[index]
+            none = np.full((1, s.x.shape[-1]), -INF if op == "max" else 0.0)
+            x, own, grid = np.concatenate([s.x.reshape(count, -1), none])[index], 0.0, s.grid
             if op == "l2":
-                own = gamma(index.shape[1] + 16) * lip * s.size + TINY
-                return s.after(np.sqrt((read**2).sum(axis=1)).reshape(*out, -1), lip, own)
-            x = read.max(axis=1) if op == "max" else read
-            return s.after(x.reshape(*out, -1), lip, grid=s.grid)
+                own, grid = gamma(index.shape[1] + 16) * lip * s.size + TINY, INF
+            if op != "gather":
+                x = x.max(axis=1) if op == "max" else np.sqrt((x * x).sum(axis=1))
+            return s.after(x.reshape(*out, -1), lip, own, 0.0, grid)
 
         return Part(run, out, lip)
 
@@ -423,144 +379,98 @@ class Prover:
 
         def run(s: State) -> State:
             need(bits <= 500 and np.max(s.size) < 2.0**400, "rounding of numbers out of range")
-            kept = s.grid <= bits
             x = np.ldexp(np.rint(np.ldexp(s.x, bits)), -bits)
-            return s.after(x, 1.0, 0.0 if kept else off, grid=s.grid if kept else bits)
+            return s.after(x, 1.0, 0.0 if s.grid <= bits else off, 0.0, min(s.grid, bits))
 
         return Part(run, shape, 1.0)
-
-
-# Files
 
 
 def read(path: str) -> tuple[Node, dict[str, Array]]:
     """What a file says, and its arrays, whose hashes are right."""
     arrays: dict[str, Array] = {}
     with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-        need(len(set(names)) == len(names), "a member is doubled")
         need(sum(each.file_size for each in file.infolist()) < 2**34, "it is too large")
-        for name in names:
-            need(name.endswith(".npy"), f"{name} is no array")
-            stream = io.BytesIO(file.read(name))
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-            need(not stream.read(1) and array.dtype.str in ("|u1", "<f4", "<f8", "<i8"), name)
-            need(array.dtype.kind != "f" or np.isfinite(array), f"{name} is not finite")
-            arrays[name.removesuffix(".npy")] = array
+        for name in file.namelist():
+            stream, key = io.BytesIO(file.read(name)), name.removesuffix(".npy")
+            need(key != name and key not in arrays, f"{name} is no array, or there twice")
+            arrays[key] = array = np.lib.format.read_array(stream, allow_pickle=False)
+            known = not stream.read(1) and array.dtype.str in ("|u1", "<f4", "<f8", "<i8")
+            need(known and np.isfinite(array), f"{name} holds what is no number")
 
     def unique(pairs: list[tuple[str, Any]]) -> Node:
         need(len(dict(pairs)) == len(pairs), "a key is doubled")
         return dict(pairs)
 
     meta = json.loads(arrays.pop("meta").tobytes().decode(), object_pairs_hook=unique)
-    need(type(meta) is dict and meta.get("format") == FORMAT, f"its format is not {FORMAT!r}")
     need(sorted(meta) == sorted(META.split()), f"its description has the keys {sorted(meta)}")
+    need(meta["format"] == FORMAT, f"its format is not {FORMAT!r}")
     for key in ("arrays", "weights", "versions"):
         need(type(meta[key]) is dict and all(type(text) is str for text in meta[key].values()), key)
-    need(meta["arrays"].keys() == arrays.keys(), "the hashes are not those of its arrays")
-    for name, array in arrays.items():
-        data = f"{array.dtype.str} {array.shape} ".encode() + array.tobytes()
-        need(hashlib.sha256(data).hexdigest() == meta["arrays"][name], f"the hash of {name!r}")
+    data = {k: f"{a.dtype.str} {a.shape} ".encode() + a.tobytes() for k, a in arrays.items()}
+    hashes = {key: hashlib.sha256(each).hexdigest() for key, each in data.items()}
+    need(hashes == meta["arrays"], "the hashes are not those of its arrays")
     return meta, arrays
 
 
+@functools.cache
 def check_products() -> None:
     """Refuses products of matrices that are not conventional, as far as known results can tell."""
     for n in (64, 640):
         rows, columns = np.indices((n, n))
         fine = 1 + 2.0**-52 * ((7 * rows + 3 * columns) % 64)
-        turned = np.roll(np.eye(n), 1, axis=1)
-        need(np.array_equal(fine @ turned, np.roll(fine, 1, axis=1)), "products lose digits")
+        same = fine @ np.roll(np.eye(n), 1, axis=1) == np.roll(fine, 1, axis=1)
         scale = np.where(np.arange(n) < n // 2, 2.0**60, 1.0)
         small = np.where(scale[:, None] == scale, (5 * rows + columns) % 7 - 3.0, 0.0)
         exact = scale[:, None] * (small @ small) * scale  # of whole numbers
-        need(np.array_equal((scale[:, None] * small) @ (small * scale), exact), "mixed products")
+        need(same & ((scale[:, None] * small) @ (small * scale) == exact), "products are not exact")
     need(np.full(8, 2.0**-1074) * 1.0 == 2.0**-1074, "subnormal numbers are flushed to zero")
 
 
-def pictures(prover: Prover, meta: Node, shape: Shape) -> Array:
-    """The images of a file in float64, with shape (N, *shape)."""
-    images = prover.take("images", None, "|u1", "<f4", "<f8")
-    need(images.shape[1:] == shape, f"images of shape {images.shape}")
-    if images.dtype == np.uint8:
-        need(meta["pixels"] in ("float32", "float64"), "pixels of no format")
-        single = np.dtype(meta["pixels"]).type
-        return (images.astype(single) / single(255)).astype(np.float64)
-    need(meta["pixels"] is None and (images >= 0) & (images <= 1), "pixels out of [0, 1]")
-    return images.astype(np.float64)
-
-
 def verify(path: str) -> str:
-    """Proves all that a file claims.
-
-    Returns:
-        What was proved, in words.
-
-    Raises:
-        Doubt: If something is not proved.
-    """
+    """Proves all that a file claims, and says what that is; raises a `Doubt` of what is not proved."""
     check_products()
     meta, arrays = read(path)
     need(meta["statement"] == STATEMENT and meta["arithmetic"] == "float64", "another statement")
     need(meta["program"] in ("float64", "exact"), f"no program is {meta['program']!r}")
-    shape, (classes,), prover = (
-        ints(meta["shape"], None, 1),
-        ints([meta["classes"]], 1, 1),
-        Prover(arrays),
-    )
-    need(
-        type(meta["network"]) is list and meta["network"], "it has no program to be re-proved here"
-    )
-    before = prover.chain(meta["network"][:-1], shape)
-    last = prover.chain(meta["network"][-1:], before.shape, "conv")
-    head, exact = prover.last, meta["program"] == "exact"
-    need(last.shape == (classes,) and head.ins == (head.matrix.shape[2],), "no matrix gives logits")
+    shape, (classes,) = ints(meta["shape"], None, 1), ints([meta["classes"]], 1, 1)
+    prover, network, exact = Prover(arrays), meta["network"], meta["program"] == "exact"
+    need(type(network) is list and network, f"it has no program to be re-proved here: {network}")
+    before = prover.chain(network[:-1], shape)
+    last = prover.chain(network[-1:], before.shape, "conv")
+    head, weight = prover.last, prover.last.matrix[0]
+    need(last.shape == (classes,) and head.before == (weight.shape[1],), "no matrix gives logits")
     lip, domain = before.lip * last.lip * UP, np.array([real(meta["domain"])])
     need(lip <= real(meta["lipschitz"]), f"the Lipschitz bound {lip} is no less")
-    whole = last.run(before.run(State(np.zeros((*shape, 1)), domain, 0 * domain, math.inf)))
+    whole = last.run(before.run(State(np.zeros((*shape, 1)), domain, 0 * domain, INF)))
     need(whole.error <= real(meta["error"]), f"the bound of rounding {whole.error} is no less")
-    found = ""
-    if "images" in prover.unused:
-        images = pictures(prover, meta, shape)
-        count = len(images)
-        labels, radii = (
-            prover.take("labels", (count,), "<i8"),
-            prover.take("radii", (count,), "<f8"),
-        )
-        logits = prover.take("logits", (count, classes), "<f8")
-        need((labels >= 0) & (labels < classes), "a label is no class")
-        need((radii >= 0) & (radii <= math.sqrt(math.prod(shape))), "a radius is out of range")
-        weight, rows = head.matrix[0], head.rows[:, None]
-        gaps, part = (
-            np.stack([norm(weight - row, (1,)) for row in weight]) * UP,
-            2**15 // math.prod(shape) + 1,
-        )
-        for i in range(0, count, part):
-            some, y, r, z = (each[i : i + part] for each in (images, labels, radii, logits))
-            size = (norm(some, tuple(range(1, some.ndim))) + r) * UP
-            s = before.run(State(np.moveaxis(some, 0, -1), size * UP, U * size, math.inf))
-            own, grid = head.rounds(
-                s, rows, rows, np.abs(head.bias)[:, None]
-            )  # (K, B) of each logit
-            need(not exact or grid < math.inf, "its sums are not exact")
-            own, error = np.broadcast_to(own, z.T.shape).T, s.error[:, None]
-            off = 0.0 if exact else 2 * (rows.T * error + own) * UP
-            need(np.abs(last.run(s).x.T - z) <= off, "the logits are not those of the program")
-            margins = np.take_along_axis(z, y[:, None], 1) - z
-            lost = 2 * (gaps[y] * error + own + np.take_along_axis(own, y[:, None], 1)) * UP
-            fine = (gaps[y] * before.lip * r[:, None] + lost) * UP <= margins * (1 - 4 * U)
-            need(
-                fine | (np.arange(classes) == y[:, None]) | (r == 0)[:, None],
-                "a radius is not proved",
-            )
-        found = f"\n  Images: {count}, of which {int(np.sum(radii > 0))} with a radius."
+    images = prover.take("images", None, "<f4", "<f8")
+    count, diagonal = len(images), math.sqrt(math.prod(shape))
+    need(images.shape[1:] == shape and (images >= 0) & (images <= 1), "images out of [0, 1]")
+    labels, radii = prover.take("labels", (count,), "<i8"), prover.take("radii", (count,), "<f8")
+    logits = prover.take("logits", (count, classes), "<f8")
+    need((labels >= 0) & (labels < classes), "a label is no class")
+    need((radii >= 0) & (radii <= diagonal), "a radius is negative, or too large")
+    gaps = np.stack([norm(weight - row, (1,)) for row in weight]) * UP
+    rows, part = head.rows[:, None], 2**15 // math.prod(shape) + 1
+    for i in range(0, count, part):
+        x, y, r, z = (each[i : i + part] for each in (images, labels, radii, logits))
+        size = (norm(x, tuple(range(1, x.ndim))) + r) * UP**2
+        s = before.run(State(np.moveaxis(x, 0, -1), size, U * size, INF))
+        own, grid = head.rounds(s, rows, rows, np.abs(head.bias)[:, None])  # of each logit
+        need(not exact or grid < INF, "its sums are not exact")
+        own, error, y = np.broadcast_to(own, z.T.shape).T, s.error[:, None], y[:, None]
+        off = 0.0 if exact else 2 * (head.rows * error + own) * UP
+        need(np.abs(last.run(s).x.T - z) <= off, "the logits are not those of the program")
+        margins, both = np.take_along_axis(z, y, 1) - z, own + np.take_along_axis(own, y, 1)
+        far = (gaps[y[:, 0]] * (before.lip * r[:, None] + 2 * error) + 2 * both) * UP**2
+        fine = (far <= margins * (1 - 4 * U)) | (r == 0)[:, None] | (np.arange(classes) == y)
+        need(fine, "a radius is not proved")
     need(not prover.unused, f"arrays without a use: {sorted(prover.unused)}")
-    order = (
-        "whose sums are exact, the same to the bit in any order" if exact else "sums in any order"
-    )
+    order = "exact, hence the same to the bit in any order" if exact else "rounded, in any order"
     return (
-        f"{path}: all that it claims is proved.\n  Program: float64, {order}; {len(arrays)} arrays.\n"
-        f"  Lipschitz bound proved here: {lip:.9g}; rounding: {whole.error.item():.3g}.{found}"
+        f"{path}: all that it claims is proved.\n  Program: float64, its sums {order}; "
+        f"{len(arrays)} arrays.\n  Lipschitz bound proved here: {lip:.9g}; rounding: "
+        f"{whole.error[0]:.3g}.\n  Images: {count}, of which {np.sum(radii > 0)} with a radius."
     )
 
 
