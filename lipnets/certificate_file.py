@@ -10,7 +10,16 @@ was proved: bounds of norms grow by 2⁻²⁷ of themselves (what follows from t
 those of errors `_ROOM` times as large.
 """
 
-__all__ = ["FORMAT", "describe", "read", "refuse_claims", "restore", "same_program", "write"]
+__all__ = [
+    "FORMAT",
+    "describe",
+    "read",
+    "refuse_claims",
+    "restore",
+    "rewritten",
+    "same_program",
+    "write",
+]
 
 import hashlib
 import io
@@ -414,7 +423,7 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
     }
     try:
-        certificate = certificate.rewritten()
+        certificate = rewritten(certificate)
         with remembering(certificate._facts.proved):  # noqa: SLF001 - each module is bounded once
             network, arrays = describe(certificate.program, shape)
         meta |= {"network": network, "lipschitz": _product(network)}
@@ -461,6 +470,17 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
     return buffer.getvalue()
 
 
+def rewritten(certificate: Any) -> Any:
+    """The certificate of the program as files hold it: see `normal_form`.
+
+    Raises:
+        NotCertifiedError: If an operation has no form in files.
+    """
+    from .certify import certify  # which imports this module
+
+    return certify(normal_form(certificate.program, certificate.shape), certificate.shape)
+
+
 def read(content: bytes) -> tuple[dict[str, Any], nn.Module]:
     """Reads what `write` gave: the description, and the program.
 
@@ -477,7 +497,7 @@ def read(content: bytes) -> tuple[dict[str, Any], nn.Module]:
     if meta["arrays"] != {name: _digest(array) for name, array in arrays.items()}:
         raise ValueError("its arrays are not those that it has the hashes of")
     if isinstance(meta["network"], str):
-        raise ValueError(f"{meta['network']} Certify the model itself")
+        raise ValueError(f"{meta['network']} Certify the model itself")  # noqa: TRY004 - of a file
     return meta, restore(meta["network"], arrays, tuple(meta["shape"]))
 
 

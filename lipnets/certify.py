@@ -48,7 +48,6 @@ from .bounds import (
 )
 from .export import export
 from .linalg import U, mul_up, row_distances
-from .normal_form import normal_form
 from .program import lower
 from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
 from .rounding import arithmetic as as_arithmetic
@@ -460,19 +459,6 @@ class Certificate:
         errors = (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
         return errors.where(~errors.isnan(), math.inf)  # what overflowed, between equal rows
 
-    def rewritten(self) -> "Certificate":
-        """The certificate of the program as files hold it: see `normal_form`.
-
-        Raises:
-            ValueError: If the certificate was loaded without its network.
-            NotCertifiedError: If an operation has no form in files.
-        """
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
-        return replace(
-            _of_program(normal_form(self.program, self.shape), self.shape), weights=self.weights
-        )
-
     def save(
         self,
         path: str | os.PathLike[str],
@@ -567,11 +553,6 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
     plain = export(model, shape)
     # In float64 first: layers that compute their weights in each forward do so in float64 then.
     program = lower(copy.deepcopy(plain).double(), shape)
-    return replace(_of_program(program, shape), weights=_hashes(plain))
-
-
-def _of_program(program: nn.Module, shape: Shape) -> Certificate:
-    """What is proved of a program of operations."""
     facts = Analysis()
     bound = facts.bound(program, shape)
     outputs = output_shape(program, shape)
@@ -591,7 +572,7 @@ def _of_program(program: nn.Module, shape: Shape) -> Certificate:
         bound=bound,
         slopes=slopes,
         shape=tuple(shape),
-        weights={},
+        weights=_hashes(plain),
         program=program,
         _facts=facts,
         _state=_state(program),

@@ -224,10 +224,15 @@ def _conv(
 
 def _filled(module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A module with these weights, and not those it was built with."""
-    module.weight = nn.Parameter(weight.detach().double().clone())
+    module.weight = nn.Parameter(_own(weight))
     if bias is not None:
-        module.bias = nn.Parameter(bias.detach().double().clone())
+        module.bias = nn.Parameter(_own(bias))
     return module.double().eval()
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy, in order in memory."""
+    return tensor.detach().double().clone(memory_format=torch.contiguous_format)
 
 
 @_rewriting(nn.Linear)

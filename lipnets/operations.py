@@ -27,7 +27,8 @@ class PiecewiseLinear(nn.Module):
     def __init__(self, knots: Tensor, slopes: Tensor, first: Tensor) -> None:
         super().__init__()
         self.knots, self.slopes, self.first = (
-            nn.Parameter(each.detach().clone()) for each in (knots, slopes, first)
+            nn.Parameter(each.detach().clone(memory_format=torch.contiguous_format))
+            for each in (knots, slopes, first)
         )
 
     def extra_repr(self) -> str:

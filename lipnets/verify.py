@@ -39,7 +39,10 @@ FIELDS += ",pieces:knots slopes first,sort:size,gather:index shape,max:index sha
 KEYS = {op: fields.split() for op, fields in (each.split(":") for each in FIELDS.split(","))}
 U, TINY = 2.0**-53, 2.0**-480  # the second is more than the roots of all that underflows
 UP = 1 + 2.0**-40  # more than the roundings of 4,000 sums, products and roots of positive numbers
-INF, Array, Shape, Node = math.inf, np.ndarray, tuple[int, ...], dict[str, Any]
+INF = math.inf
+Array = np.ndarray
+Shape = tuple[int, ...]
+Node = dict[str, Any]
 
 
 class Doubt(Exception):  # noqa: N818 - what keeps this checker from a yes
@@ -99,7 +102,7 @@ def symbol_below(taps: Array, points: Shape, lip: float) -> bool:
     rest = error + sum(float(norm(gram, (1, 2)).max()) for gram in grams.values()) * UP
     if not taps.any() or below(center, level, rest) or not grams:
         return not taps.any() or below(center, level, rest)
-    whole = sum((np.abs(gram) for gram in grams.values()), np.abs(center))
+    whole = np.abs(center) + np.sum(np.abs(list(grams.values())), axis=0)
     return below(whole, level, error) or on_grid(taps, points, level)
 
 
@@ -108,7 +111,7 @@ def on_grid(taps: Array, points: Shape, level: float) -> bool:
     half = np.array([j for j in np.ndindex(points) if j <= tuple(-np.array(j) % points)])
     places = np.array(list(np.ndindex(taps.shape[3:])))
     turns = [np.outer(j, t) % n for j, t, n in zip(half.T, places.T, points, strict=True)]
-    waves = math.prod(roots(n)[turn] for n, turn in zip(points, turns, strict=True))  # (F, K)
+    waves = np.prod([roots(n)[turn] for n, turn in zip(points, turns, strict=True)], axis=0)
     flat = np.moveaxis(taps.reshape(*taps.shape[:3], -1), 3, 0)  # (K, G, O, I)
     size = float(norm(np.abs(flat).sum(axis=0), (1, 2)).max()) ** 2 * UP
     error = (4 * gamma(taps.shape[2] + len(flat)) + 1024 * U) * size
@@ -125,7 +128,7 @@ def roots(n: int) -> Array:
     need(n < 4096, "the torus is too large")
     j = np.arange(n)
     table = np.exp(2j * np.pi * ((j + n // 2) % n - n // 2) / n)
-    around = np.all(table[1 : (n + 1) // 2].imag * n > 1) and (n == 1 or table[n // 2].real < 0)
+    around = np.all(np.imag(table[1 : (n + 1) // 2]) * n > 1) and (n == 1 or table[n // 2].real < 0)
     off = np.abs(np.outer(table, table) - table[(j[:, None] + j) % n])
     need(around and np.all(off < 32 * U), "these are no roots of unity")
     return table
