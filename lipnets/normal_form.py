@@ -95,9 +95,11 @@ def _chain(module: nn.Module, shape: Shape) -> nn.Sequential:
     """The operations of a module, none of which is a chain; gathers in a row are one."""
     found: list[nn.Module] = []
     for operation in _operations(module, shape):
-        if isinstance(operation, Gather) and found and isinstance(found[-1], Gather):
-            operation = _composed(found.pop(), operation)
-        found.append(operation)
+        last = found[-1] if found else None
+        if isinstance(operation, Gather) and isinstance(last, Gather):
+            found[-1] = _composed(last, operation)
+        else:
+            found.append(operation)
     return nn.Sequential(*found)
 
 
@@ -199,7 +201,7 @@ def _picked(index: Tensor) -> Gather:
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    module = nn.Linear(*weight.shape[::-1], bias is not None)
+    module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
     return _filled(module, weight, bias)  # pyright: ignore[reportReturnType]
 
 
@@ -615,8 +617,9 @@ def _block(module: Any, shape: Shape) -> Parts:
         back = _places((outs or shape[-1], *shape[:-1])).movedim(0, -1)
         matrix = _conv(inner.weight[:, :, None, None], inner.bias).module
         return [_picked(first), *_spatial(matrix, module.activation, wide, outs), _picked(back)]
-    activation = _activation(module.activation, output_shape(inner, (outs + shape[0],)))
-    block: Any = SandwichLinear(shape[0], outs) if outs else PotentialLinear(shape[0], shape[0])
+    ins = math.prod(shape)
+    activation = _activation(module.activation, output_shape(inner, (outs + ins,)))
+    block: Any = SandwichLinear(ins, outs) if outs else PotentialLinear(ins, ins)
     block.inner, block.activation = inner, activation
     return [_Done(block.double().eval())]
 
