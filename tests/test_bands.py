@@ -133,7 +133,9 @@ def test_radii_of_bands_hold_against_attacks_in_the_band_and_exceed_those_of_all
 
 @pytest.mark.parametrize("conv", ["radial_conv2d", "cayley_conv2d"])
 def test_layers_that_multiply_frequencies_are_affine(conv) -> None:
-    layer = layers.build(conv, in_channels=2, out_channels=3, kernel_size=3, padding_mode="circular")
+    layer = layers.build(
+        conv, in_channels=2, out_channels=3, kernel_size=3, padding_mode="circular"
+    )
     program = lower(export(nn.Sequential(layer, nn.ReLU()).eval(), SHAPE).double(), SHAPE)
     first, rest = split_linear(program)
     assert len(first) == len(rest) == 1
