@@ -16,6 +16,7 @@ from lipnets import Bound, NotCertifiedError, bounds, layers, lipschitz
 from lipnets.exact import Round
 from lipnets.layers import Concat, Parallel, Residual, Scale, Standardize
 from lipnets.layers.householder_activation import StoredHouseholder
+from lipnets.operations import PiecewiseLinear, WindowPool
 from lipnets.program import Affine, AxisMaps, Gather
 
 Shape = tuple[int, ...]
@@ -138,6 +139,28 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
     "Gather": (lambda: Gather(torch.tensor([0, 2, 0, -1]), (2, 2)), (3,), 1.0),
     "AxisMaps": (lambda: AxisMaps([torch.randn(4, 2), None, torch.randn(2, 3)]), (2, 2, 3), 1.0),
     "Round": (lambda: Round(8), (3,), 0.0),  # steps, whose slope is 0: how far they are is an error
+    "PiecewiseLinear": (
+        lambda: PiecewiseLinear(
+            torch.randn(3, 4).sort(dim=1).values, torch.randn(3, 5), torch.randn(3)
+        ),
+        (3, 2),
+        0.3,
+    ),
+    "PiecewiseLinear, one for all channels": (
+        lambda: PiecewiseLinear(torch.zeros(1, 1), torch.tensor([[-0.5, 2.0]]), torch.ones(1)),
+        (3, 2),
+        1.0,
+    ),
+    "WindowPool, largest": (
+        lambda: WindowPool("max", torch.tensor([[0, 1, -1], [1, 2, 3], [3, 4, 5]]), (3,)),
+        (2, 3),
+        0.7,
+    ),
+    "WindowPool, norms": (
+        lambda: WindowPool("l2", torch.tensor([[0, 1, 2], [2, 1, 0], [3, -1, -1]]), (3, 1)),
+        (4,),
+        1.0,
+    ),
     "StoredHouseholder": (lambda: StoredHouseholder(torch.randn(2, 3, 2)), (6, 2), 0.2),
     "StoredFilter2d": (lambda: layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, high=0.3).materialize((2, 6, 6)), (2, 6, 6), 1.0),
 }  # fmt: skip
