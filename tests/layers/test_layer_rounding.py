@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lipnets import layers, lipschitz
 from lipnets.layers import Concat, Parallel, Residual
 from lipnets.layers.householder_activation import StoredHouseholder
+from lipnets.operations import PiecewiseLinear, WindowPool
 from lipnets.program import Affine, lower
 from lipnets.rounding import ARITHMETICS, Analysis, Ball, norms
 
@@ -119,6 +120,36 @@ def curve() -> layers.LinearSpline:
     return layer
 
 
+def lines() -> PiecewiseLinear:
+    knots = torch.randn(8, 4).sort(dim=1).values
+    return PiecewiseLinear(knots, torch.randn(8, 5), torch.randn(8))
+
+
+def between_knots(module: PiecewiseLinear) -> Exact:
+    """The value at the first knot, and slopes times how far is gone within each piece."""
+
+    def one(
+        x: Fraction, knots: list[Fraction], slopes: list[Fraction], value: Fraction
+    ) -> Fraction:
+        if x <= knots[0]:
+            return value + slopes[0] * (x - knots[0])
+        for low, high, slope in zip(knots, [*knots[1:], x], slopes[1:], strict=True):
+            end = min(x, high) if low != knots[-1] else x
+            value += slope * max(end - low, Fraction(0))
+        return value
+
+    def function(x: list[Fraction]) -> list[Decimal]:
+        rows = zip(map(fractions, module.knots), map(fractions, module.slopes), strict=True)
+        parts = zip(x, rows, fractions(module.first), strict=True)
+        return [number(one(v, knots, slopes, first)) for v, (knots, slopes), first in parts]
+
+    return function
+
+
+def window() -> WindowPool:
+    return WindowPool("l2", torch.tensor([[0, 1, 2, -1]]), (1,))
+
+
 # name: (module, its exact function, shape, least share of the bound that is measured in float32)
 CASES = {
     "householder": (reflections, householder, (8,), 0.01),
@@ -135,6 +166,13 @@ CASES = {
         lambda: layers.AdaptiveL2NormPool2d(1),
         lambda module: root_of_window(1),
         (1, 2, 3),
+        0.03,
+    ),
+    "piecewise_linear": (lines, between_knots, (8,), 0.005),
+    "window_pool": (
+        window,
+        lambda module: lambda x: [number(sum(v * v for v in x[:3])).sqrt()],
+        (4,),
         0.03,
     ),
     "residual": (lambda: Residual(affine(8)), summed, (8,), 0.1),
