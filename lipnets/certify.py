@@ -47,7 +47,7 @@ from .bounds import (
     without_autocast,
 )
 from .export import export
-from .linalg import U, mul_up, row_distances
+from .linalg import ROOT_2_UP, U, mul_up, row_distances
 from .program import lower
 from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
 from .rounding import arithmetic as as_arithmetic
@@ -67,7 +67,7 @@ class Certificate:
             in float64.
         shape: The shape of one image, without batch dimension.
         weights: The SHA-256 of each stored tensor of the program.
-        program: The exported network in float64, or None if the certificate was loaded.
+        program: The exported network in operations, in float64; None where only bounds are of interest.
         arithmetic: The arithmetic of the program that the certificate is about.
         band: The band of spatial frequencies that perturbations are confined to, or None.
         tighter: The derivation of a bound below the product of the layers', or None: see `tightened`.
@@ -101,10 +101,9 @@ class Certificate:
             ValueError: If the certificate was loaded without its network.
             NotCertifiedError: If no rule bounds the rounding of an operation.
         """
-        if self.program is None:
-            raise ValueError("This certificate was loaded without its network: certify the model.")
+        program = self._unchanged()
         analysis = Analysis(FLOAT64, self._facts)
-        analysis(self.program, self.shape, Ball(norm=1.0))
+        analysis(program, self.shape, Ball(norm=1.0))
         return frozenset(analysis.assumptions)
 
     @property
@@ -236,7 +235,7 @@ class Certificate:
             raise ValueError(f"A band should have radii 0 ≤ low < high, got {band}.")
         program = self._unchanged()
         *before, head = [module for _, module in chain(program)] or [program]
-        joint = mul_up(band_constant(program, self.shape, band), _ROOT_2_UP)
+        joint = mul_up(band_constant(program, self.shape, band), ROOT_2_UP)
         slopes = joint * (1 - torch.eye(self.num_classes, dtype=torch.float64))
         if before and type(head) is nn.Linear:
             backbone = band_constant(nn.Sequential(*before).eval(), self.shape, band)
@@ -446,7 +445,7 @@ class Certificate:
         *before, head = [module for _, module in chain(program)] or [program]
         if not before or type(head) is not nn.Linear:
             after = analysis(program, self.shape, ball)
-            return (_ROOT_2_UP * _column(after.error, labels)).expand(-1, self.num_classes)
+            return (ROOT_2_UP * _column(after.error, labels)).expand(-1, self.num_classes)
         shape = self.shape
         for module in before:
             ball = analysis(module, shape, ball)
@@ -560,7 +559,7 @@ def certify(model: nn.Module, shape: Shape) -> Certificate:
         raise NotCertifiedError(
             f"A classifier should give one row of logits for an image, got shape {outputs}."
         )
-    joint = mul_up(bound.value, _ROOT_2_UP)
+    joint = mul_up(bound.value, ROOT_2_UP)
     slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
     # Exact types: a subclass may have a forward, hence a rule, of its own.
     *before, head = [module for _, module in chain(program)] or [program]
@@ -601,9 +600,6 @@ def certified_radii(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def _column(value: float | Tensor, labels: Tensor) -> Tensor:
     """A number for each image, with shape (B, 1)."""
     return torch.as_tensor(value, dtype=torch.float64).expand(len(labels))[:, None]
-
-
-_ROOT_2_UP = math.nextafter(math.sqrt(2.0), 2.0)  # above √2
 
 
 def _check_images(images: Tensor, shape: Shape) -> None:

@@ -46,6 +46,7 @@ from torch import Tensor
 
 U = 2.0**-53  # unit roundoff
 ETA = 2.0**-1074  # smallest subnormal number
+ROOT_2_UP = math.nextafter(math.sqrt(2.0), 2.0)  # above √2
 _SLACK = 2.0**-38  # of the guess of an eigenvalue, above the rounding of a Cholesky factorization
 
 

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from .bounds import Bound, NotCertifiedError, Shape, rule
 from .linalg import sqrt_up
-from .rounding import Analysis, Ball, bits, number, rounding_rule
-
-_UP = 1 + 2.0**-40
+from .rounding import UP, Analysis, Ball, bits, number, rounding_rule
 
 
 class PiecewiseLinear(nn.Module):
@@ -93,10 +91,10 @@ def _lines_round(module: PiecewiseLinear, shape: Shape, ball: Ball, analysis: An
         at, by, start = (step or 0 for step in steps)
         grid = max(max(ball.grid, at) + by, start)
         if a.sums(2 * (top * ball.largest + far), grid):
-            return analysis.step(module, shape, ball, 0.0, offset=far * root * _UP, grid=grid)
+            return analysis.step(module, shape, ball, 0.0, offset=far * root * UP, grid=grid)
     size = top * number(ball.norm) + far * root
     local = a.gamma(3 * count + 16) * size + (8 + count) * (1 + top) * root * a.tiny
-    return analysis.step(module, shape, ball, local * _UP, offset=far * root * _UP)
+    return analysis.step(module, shape, ball, local * UP, offset=far * root * UP)
 
 
 class WindowPool(nn.Module):
@@ -157,4 +155,4 @@ def _windows_round(module: WindowPool, shape: Shape, ball: Ball, analysis: Analy
     size = analysis.lipschitz(module, shape) * number(ball.norm)
     if 2 * count * ball.largest**2 >= a.largest:
         return analysis.step(module, shape, ball, math.inf)
-    return analysis.step(module, shape, ball, (a.gamma(count + 2) * size + lost) * _UP)
+    return analysis.step(module, shape, ball, (a.gamma(count + 2) * size + lost) * UP)

@@ -43,6 +43,7 @@ __all__ = [
     "FLOAT32",
     "FLOAT64",
     "TF32",
+    "UP",
     "Analysis",
     "Arithmetic",
     "Ball",
@@ -78,7 +79,7 @@ from .bounds import (
 
 Number = float | Tensor  # one for all images, or one for each, with shape (B,), in float64
 ELEMENTARY = 16  # units of the last place
-_UP = 1 + 2.0**-40  # covers the roundings of 4,000 sums, products and roots of positive numbers
+UP = 1 + 2.0**-40  # covers the roundings of 4,000 sums, products and roots of positive numbers
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Arithmetic:
     def gamma(self, operations: int) -> float:
         """γₖ of sums within products: the relative error of k roundings in a row; infinite for too many."""
         k = operations * self.summing
-        return k / (1 - k) * _UP if k < 0.5 else math.inf
+        return k / (1 - k) * UP if k < 0.5 else math.inf
 
     @property
     def elementwise(self) -> "Arithmetic":
@@ -130,7 +131,7 @@ class Arithmetic:
         They are whole numbers below 2ᵖ of a power of two that the format has.
         """
         fine = 0 <= grid <= 1074 and math.ldexp(1.0, -grid) >= self.tiny
-        return fine and top * _UP < min(math.ldexp(1.0, self.bits - grid), self.largest)
+        return fine and top * UP < min(math.ldexp(1.0, self.bits - grid), self.largest)
 
 
 # Tensor cores add products in aligned blocks that are cut off: 2⁻²² is a safe reading of the
@@ -367,12 +368,12 @@ class Analysis:
         """
         norm, error = number(ball.norm), number(ball.error)
         local = number(local)
-        size = number((constant * norm + offset + local) * _UP)
-        after = Ball(size, (constant * error + local) * _UP, grid)
+        size = number((constant * norm + offset + local) * UP)
+        after = Ball(size, (constant * error + local) * UP, grid)
         if ball.center is not None:
             center = operation(ball.center.clone())  # it may work in place
-            drift = (constant * number(ball.drift) + 2 * local) * _UP
-            size = torch.minimum(size, number((norms(center) + drift) * _UP))
+            drift = (constant * number(ball.drift) + 2 * local) * UP
+            size = torch.minimum(size, number((norms(center) + drift) * UP))
             after = Ball(size, after.error, grid, center, drift)
         # A number above the largest one is infinite: nothing is known of what comes after.
         fits = size < self.arithmetic.largest

@@ -15,9 +15,7 @@ import torch
 from torch import nn
 
 from .bounds import NotCertifiedError, Shape
-from .rounding import ELEMENTARY, FLOAT32, Analysis, Ball, Number, bits, number, rounding_rule
-
-_UP = 1 + 2.0**-40
+from .rounding import ELEMENTARY, FLOAT32, UP, Analysis, Ball, Number, bits, number, rounding_rule
 
 
 def _step(
@@ -37,7 +35,7 @@ def _step(
     a, root = analysis.arithmetic, math.sqrt(math.prod(shape))
     more = 2.0 if a.unit > 2.0**-12 else 1.01
     local = (relative * number(ball.norm) + (each + 8 * a.tiny) * root) * more
-    return analysis.step(module, shape, ball, local * _UP, offset=zero * root * _UP)
+    return analysis.step(module, shape, ball, local * UP, offset=zero * root * UP)
 
 
 def _elementary(analysis: Analysis) -> tuple[float, float, float]:
@@ -87,13 +85,13 @@ def _hardtanh(module: nn.Hardtanh, shape: Shape, ball: Ball, analysis: Analysis)
     a = analysis.arithmetic
     limits = torch.tensor([module.min_val, module.max_val], dtype=torch.float64)
     root = math.sqrt(math.prod(shape))
-    local = (a.stored(limits) - limits).abs().max().item() * root * _UP
+    local = (a.stored(limits) - limits).abs().max().item() * root * UP
     zero = min(max(0.0, module.min_val), module.max_val)
     step, grid = bits(limits), None
     if ball.grid is not None and step is not None and local == 0:
         fine = max(ball.grid, step)
         grid = fine if a.sums(limits.abs().max().item(), fine) else None
-    return analysis.step(module, shape, ball, local, offset=abs(zero) * root * _UP, grid=grid)
+    return analysis.step(module, shape, ball, local, offset=abs(zero) * root * UP, grid=grid)
 
 
 @rounding_rule(nn.Softshrink)
@@ -130,7 +128,7 @@ def _tanh(module: nn.Tanh, shape: Shape, ball: Ball, analysis: Analysis) -> Ball
     relative = torch.minimum(
         number(epsilon), epsilon * math.sqrt(math.prod(shape)) / number(ball.norm)
     )
-    return _step(module, shape, ball, analysis, relative=relative * _UP)
+    return _step(module, shape, ball, analysis, relative=relative * UP)
 
 
 @rounding_rule(nn.Tanhshrink)
@@ -191,7 +189,7 @@ def _log_sigmoid(module: nn.LogSigmoid, shape: Shape, ball: Ball, analysis: Anal
     """
     unit, epsilon, _ = _elementary(analysis)
     each = 1.5 * epsilon + 3 * unit
-    return _step(module, shape, ball, analysis, relative=unit, each=each, zero=math.log(2) * _UP)
+    return _step(module, shape, ball, analysis, relative=unit, each=each, zero=math.log(2) * UP)
 
 
 @rounding_rule(nn.Softplus)
@@ -211,7 +209,7 @@ def _softplus(module: nn.Softplus, shape: Shape, ball: Ball, analysis: Analysis)
             f"Exponentials of Softplus may overflow below its threshold {threshold:g}: use the default."
         )
     jump = math.exp(-threshold * (1 - 2 * unit)) if beta * ball.largest * 1.1 > threshold else 0.0
-    each = (0.7 * (epsilon + 4 * unit) + epsilon + jump * _UP) / beta
-    zero = math.log(2) / beta * _UP
+    each = (0.7 * (epsilon + 4 * unit) + epsilon + jump * UP) / beta
+    zero = math.log(2) / beta * UP
     relative = epsilon + 4 * unit
     return _step(module, shape, ball, analysis, relative=relative, each=each, zero=zero)

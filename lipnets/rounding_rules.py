@@ -25,9 +25,7 @@ from .bounds import NotCertifiedError, Shape, class_name
 from .convolutions import tap_sums
 from .linalg import ETA, add_up, gamma, matrix_norm, scale_up, sqrt_up, unit_scale
 from .program import Affine, AxisMaps, Gather
-from .rounding import Analysis, Arithmetic, Ball, Number, bits, norms, number, rounding_rule
-
-_UP = 1 + 2.0**-40
+from .rounding import UP, Analysis, Arithmetic, Ball, Number, bits, norms, number, rounding_rule
 
 # Operations that compute nothing
 
@@ -120,14 +118,14 @@ def product_error(
     """
     a, moduli, result = arithmetic, number(moduli), number(result)
     g, v = a.gamma(terms + 1), a.operand
-    relative = (g * (1 + v) ** 2 + v * (2 + v)) * _UP
+    relative = (g * (1 + v) ** 2 + v * (2 + v)) * UP
     lost = (terms + 3) * math.sqrt(outputs) * a.tiny
     if v:
         lost = lost * (1 + number(size))
     error = relative * moduli + lost
     if a.summing != a.unit:
         error = error + 2 * a.unit * (1 + a.unit) * (result + error)
-    return (error * _UP).where(moduli * (1 + relative) < a.largest, math.inf)
+    return (error * UP).where(moduli * (1 + relative) < a.largest, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +168,7 @@ class LinearMap:
                 shares = (0.0, 0.0)
             else:  # differences are exact, but for those that underflow
                 off = 0.0 if bias is None else _tiled(a.stored(bias) - bias.double(), self.outputs)
-                lost = (weight - self.weight.detach().double()).abs() * _UP + ETA
+                lost = (weight - self.weight.detach().double()).abs() * UP + ETA
                 shares = (self.moduli(lost), off + ETA * self.outputs)
             finite = bool(weight.isfinite().all())
             moduli = self.moduli(weight.abs()) if finite else math.inf
@@ -205,7 +203,7 @@ class LinearMap:
         """
         a, known, norm = self.arithmetic, self.facts(analysis, key), number(ball.norm)
         bias = None if self.bias is None else self.bias.detach()
-        offset = (known.added + known.off) * _UP
+        offset = (known.added + known.off) * UP
         if ball.grid is not None and known.held:
             module, name = key
             steps = analysis.once(module, (name, "bits"), lambda: _bits(self.weight, bias))
@@ -224,8 +222,8 @@ class LinearMap:
             moduli = torch.minimum(moduli, here + known.moduli * number(ball.drift))
         result = self.constant * norm + known.moved * norm + known.added + offset
         size = torch.maximum(norm, number(known.largest)) * 2
-        local = product_error(a, self.terms, self.outputs, moduli * _UP, result * _UP, size)
-        return (local + known.moved * norm + known.off) * _UP, offset, None
+        local = product_error(a, self.terms, self.outputs, moduli * UP, result * UP, size)
+        return (local + known.moved * norm + known.off) * UP, offset, None
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ def linear_step(
 def _tiled(bias: Tensor, outputs: int) -> float:
     """A bound of the norm of a bias that is repeated over all outputs."""
     repeated = math.sqrt(outputs / max(bias.numel(), 1))
-    return norms(bias.reshape(1, -1)).item() * repeated * _UP
+    return norms(bias.reshape(1, -1)).item() * repeated * UP
 
 
 def _bits(weight: Tensor, bias: Tensor | None) -> tuple[int, int] | None:
@@ -457,8 +455,8 @@ def row_errors(head: nn.Linear, ball: Ball, analysis: Analysis) -> Tensor:
 
     def measure() -> tuple[Tensor, ...]:
         weight, added = a.stored(head.weight), a.stored(bias).abs().cpu()
-        lost = (weight - head.weight.detach().double()).abs() * _UP + ETA
-        off = (added - bias.double().abs().cpu()).abs() * _UP + ETA
+        lost = (weight - head.weight.detach().double()).abs() * UP + ETA
+        off = (added - bias.double().abs().cpu()).abs() * UP + ETA
         held = a.holds(head.weight) and a.holds(bias)
         share = torch.zeros(2, len(weight), dtype=torch.float64) if held else (norms(lost), off)
         return norms(weight), added, *share
@@ -477,5 +475,5 @@ def row_errors(head: nn.Linear, ball: Ball, analysis: Analysis) -> Tensor:
         moduli = torch.minimum(moduli, here + number(ball.drift)[..., None] * rows)
     wide = (norm[..., None] * rows + biases) * 2
     size = torch.maximum(norm, rows.max().clamp_min(1))[..., None] * 2
-    errors = product_error(a, head.in_features, 1, moduli * _UP, wide * _UP, size)
-    return (errors + moved * norm[..., None] + off) * _UP
+    errors = product_error(a, head.in_features, 1, moduli * UP, wide * UP, size)
+    return (errors + moved * norm[..., None] + off) * UP

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import Shape
-from ..rounding import Analysis, Ball, Number, number
-
-_UP = 1 + 2.0**-40
+from ..rounding import UP, Analysis, Ball, Number, number
 
 
 def root_of_squares(values: Sequence[Number]) -> Tensor:
@@ -24,7 +22,7 @@ def root_of_squares(values: Sequence[Number]) -> Tensor:
     squares, total = torch.zeros(()).double(), torch.zeros(()).double()
     for value in numbers:
         squares, total = squares + value * value, total + value
-    return squares.sqrt() * _UP + 2.0**-530 * (total > 0)
+    return squares.sqrt() * UP + 2.0**-530 * (total > 0)
 
 
 def at_zero(module: nn.Module, shape: Shape, analysis: Analysis) -> Number:
@@ -32,7 +30,7 @@ def at_zero(module: nn.Module, shape: Shape, analysis: Analysis) -> Number:
 
     def compute() -> Tensor:
         after = analysis(module, shape, Ball(norm=0.0))
-        return ((number(after.norm) + number(after.error)) * _UP).max()
+        return ((number(after.norm) + number(after.error)) * UP).max()
 
     return analysis.once(module, ("at zero", analysis.arithmetic.name, shape), compute)
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from ..bounds import NotCertifiedError, Shape, class_name
 from ..linalg import ETA
-from ..rounding import Analysis, Ball, norms, number
+from ..rounding import UP, Analysis, Ball, norms, number
 from ..rounding_rules import moduli_norm, product_error
 from ._fourier import factors
 
-_UP = 1 + 2.0**-40
 Size = tuple[int, int]
 
 
@@ -111,20 +110,20 @@ def fourier_rounding(
     for stage in stages:
         norm = number(inner.norm)
         moduli, off = stage.moduli * norm, stage.off * norm
-        result = (stage.norm * norm + off) * _UP
+        result = (stage.norm * norm + off) * UP
         size = torch.maximum(norm, number(stage.largest)) * 2
-        local = product_error(a, stage.terms, stage.outputs, moduli * _UP, result, size) + off
-        error = (stage.norm * number(inner.error) + local) * _UP
+        local = product_error(a, stage.terms, stage.outputs, moduli * UP, result, size) + off
+        error = (stage.norm * number(inner.error) + local) * UP
         # A bound without errors grows by the norms; computed numbers are off by `error` from it.
         inner = replace(inner, norm=stage.norm * norm + local, error=error)
     if bias is None:
         return analysis.step(module, shape, ball, inner.error)
     repeated = math.sqrt(math.prod(outs[1:]))
     stored, exact = a.stored(bias), bias.detach().double()
-    added = norms(stored[None]).item() * repeated * _UP
-    off = norms((stored - exact)[None]).item() * repeated * _UP + ETA * math.prod(outs)
+    added = norms(stored[None]).item() * repeated * UP
+    off = norms((stored - exact)[None]).item() * repeated * UP + ETA * math.prod(outs)
     local = inner.error + off + a.unit * (number(inner.norm) + added)
-    return analysis.step(module, shape, ball, local * _UP, offset=(added + off) * _UP)
+    return analysis.step(module, shape, ball, local * UP, offset=(added + off) * UP)
 
 
 def _stages(
@@ -139,22 +138,22 @@ def _stages(
     double = symbols.detach().double()
     stored = analysis.arithmetic.stored(double)
     channels, after = transform.channels, math.prod(outs)
-    lost = (stored - double).abs() * _UP + ETA
+    lost = (stored - double).abs() * UP + ETA
     held = torch.equal(stored, double)
     product = _Stage(
         terms=2 * symbols.shape[1],
         outputs=2 * frequencies * symbols.shape[2],
         norm=constant,
-        moduli=moduli_norm(stored.abs().sum(dim=3) * _UP),
-        off=0.0 if held else moduli_norm(lost.sum(dim=3) * _UP),
+        moduli=moduli_norm(stored.abs().sum(dim=3) * UP),
+        off=0.0 if held else moduli_norm(lost.sum(dim=3) * UP),
         largest=max(1.0, stored.abs().max().item()),
     )
     if transform.waves is not None:
-        waves, root = transform.waves, math.sqrt(pixels) * _UP
+        waves, root = transform.waves, math.sqrt(pixels) * UP
         there = _stage(analysis, waves, pixels, 2 * frequencies * channels, root)
-        back = _stage(analysis, 2 * waves / pixels, 2 * frequencies, after, 2 / root * _UP**3)
+        back = _stage(analysis, 2 * waves / pixels, 2 * frequencies, after, 2 / root * UP**3)
         return [there, product, back]
-    high, wide = math.sqrt(height) * _UP, math.sqrt(width) * _UP
+    high, wide = math.sqrt(height) * UP, math.sqrt(width) * UP
     across, _, full = factors(transform.period, transform.size, weighted=False)
     both = _complex(full)
     half = width // 2 + 1
@@ -163,7 +162,7 @@ def _stages(
     across, _, full = factors(transform.period, transform.outs, weighted=True)
     lines = 2 * half * transform.outs[0] * outs[0]
     third = _stage(analysis, _complex(full), 2 * height, lines, 2 * high)
-    last = _stage(analysis, across.flatten(0, 1), 2 * half, after, wide / pixels * _UP)
+    last = _stage(analysis, across.flatten(0, 1), 2 * half, after, wide / pixels * UP)
     return [first, second, product, third, last]
 
 
@@ -177,5 +176,5 @@ def _stage(analysis: Analysis, matrix: Tensor, terms: int, outputs: int, norm: f
     a, moduli = analysis.arithmetic, matrix.abs()
     largest = moduli.max().item()
     unit = (a.unit + 2.0**-50) * largest + a.tiny
-    off = unit * math.sqrt(matrix.numel()) * _UP
-    return _Stage(terms, outputs, norm, moduli_norm(moduli) * _UP + off, off, max(1.0, largest))
+    off = unit * math.sqrt(matrix.numel()) * UP
+    return _Stage(terms, outputs, norm, moduli_norm(moduli) * UP + off, off, max(1.0, largest))

@@ -23,11 +23,9 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..bounds import Bound, NotCertifiedError, Shape, lipschitz, rule
 from ..linalg import add_up, mul_up, sqrt_up
 from ..parametrizations import Cayley
-from ..rounding import ELEMENTARY, Analysis, Ball, number, rounding_rule
+from ..rounding import ELEMENTARY, UP, Analysis, Ball, number, rounding_rule
 from ..rounding_rules import linear_map
 from ._registry import Card, drop_in
-
-_UP = 1 + 2.0**-40
 
 
 class L2SelfAttention(nn.Module):
@@ -147,8 +145,8 @@ def _attention_rounding(
     factor = abs(float(module.factor))
     local = factor * (inner.error + (2 * u + u * u) * number(inner.norm))
     local = local + analysis.arithmetic.tiny * math.sqrt(math.prod(shape))
-    offset = factor * (maps[1].constant * offsets[0] + offsets[1]) * _UP
-    return analysis.step(module, shape, ball, local * _UP, offset=offset)
+    offset = factor * (maps[1].constant * offsets[0] + offsets[1]) * UP
+    return analysis.step(module, shape, ball, local * UP, offset=offset)
 
 
 def _average_rounding(
@@ -179,7 +177,7 @@ def _average_rounding(
         rows = ball.center.square().sum(dim=2).sqrt().amax(dim=1).cpu() * (1 + 2.0**-30)
         longest = torch.minimum(norm, rows + number(ball.drift))
     sharpness = module.sharpness.detach().double().abs().max().item() + tiny
-    square = (longest * sharpness * _UP) ** 2 * _UP
+    square = (longest * sharpness * UP) ** 2 * UP
 
     def product(terms: int) -> float:
         stored = 2 * a.unit if a.summing != a.unit else 0.0
@@ -188,19 +186,19 @@ def _average_rounding(
     scaled = (1 + 3 * u) ** 2
     scores = 2 * (scaled * (1 + product(width)) - 1)
     scores += scaled * (1 + plain.gamma(width + 1)) - 1 + 2.0**-50
-    delta = square * (scores + u * (3 + scores)) * _UP
+    delta = square * (scores + u * (3 + scores)) * UP
     delta = delta + 8 * width * tiny * (1 + square.sqrt())
     spread = 4 * square + 2 * delta
     sums = plain.gamma(tokens + 1)
     if epsilon >= 0.5 or sums >= 0.5:
         return torch.full_like(norm, math.inf)
     quotient = (1 + epsilon) / (1 - epsilon) * (1 + sums) / (1 - sums) * (1 + 2 * u) ** 2
-    factor = torch.exp(2 * (delta + u * spread) * _UP) * quotient * (1 + product(tokens))
+    factor = torch.exp(2 * (delta + u * spread) * UP) * quotient * (1 + product(tokens))
     # What float64 rounds in a number near 1 is below 2⁻⁴⁷ of it.
     relative = factor * (1 + 2 * u) * (1 + 2.0**-47) - 1
     columns = math.sqrt((tokens + 1) / 2)
     local = columns * norm * relative + 8 * tokens * tiny * (tokens * norm + tokens + channels)
-    return (local * _UP).where(square * (3 + 2 * scores) < a.largest, math.inf)
+    return (local * UP).where(square * (3 + 2 * scores) < a.largest, math.inf)
 
 
 @lru_cache(maxsize=256)

@@ -23,14 +23,13 @@ from ..bounds import Bound, Shape, chain, forward_owner
 from ..layers.concat import Concat
 from ..layers.parallel import Parallel
 from ..layers.residual import Residual
-from ..linalg import ETA, U, add_up, mul_up, sqrt_up, sums_of_squares
+from ..linalg import ETA, ROOT_2_UP, U, add_up, mul_up, sqrt_up, sums_of_squares
 from ..program import Affine
 from ..rounding import Analysis
 from .joint import LINEAR, joint_bounds, unknowns
 
 LARGEST = 768  # unknowns of a window
 WIDEST = 4096  # coordinates of activations of which bases are written down
-_ROOT_2_UP = math.nextafter(math.sqrt(2.0), 2.0)  # above √2
 _EFFORT = 1e10  # floating-point operations for the multipliers of a window
 
 
@@ -81,7 +80,7 @@ def tighter_pairs(
     operations = flattened(program, shape, analysis)
     bound, found = bounded(operations, analysis, last=True)
     outputs = math.prod(operations[-1].after) if operations else math.prod(shape)
-    pairs = mul_up(bound.value, _ROOT_2_UP) * (1 - torch.eye(outputs, dtype=torch.float64))
+    pairs = mul_up(bound.value, ROOT_2_UP) * (1 - torch.eye(outputs, dtype=torch.float64))
     if found is not None:
         pairs = torch.minimum(pairs, found)
     count = next((i for i, e in enumerate(reversed(operations)) if not e.linear), len(operations))

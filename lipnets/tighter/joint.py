@@ -72,7 +72,7 @@ from ..linalg import (
     sums_of_squares,
 )
 from ..program import Affine, AxisMaps, Gather
-from ..rounding import Analysis, Ball
+from ..rounding import UP, Analysis, Ball
 from .multipliers import System, best_multipliers
 from .secants import group_size, slopes
 
@@ -81,7 +81,6 @@ LINEAR = (
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, Affine, AxisMaps, Gather),
 )
 _THETA = 2.0**-40
-_UP = 1 + 2.0**-40
 
 
 @dataclass(frozen=True)
@@ -428,7 +427,7 @@ class _Differences:
             diagonal[each.first : each.first + each.count] = own.repeat_interleave(
                 each.count // each.groups
             )
-            top = float((root * each.gain).max()) * _UP
+            top = float((root * each.gain).max()) * UP
             tail = add_up(tail, mul_up(1 + 2 * 2.0**40, top, top, each.error, each.error))
         stacked = torch.cat(rows) if rows else torch.zeros(1, system.count, dtype=torch.float64)
         form = torch.diag(diagonal) - stacked.mT @ stacked

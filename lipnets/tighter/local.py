@@ -36,13 +36,12 @@ from ..bands import linear_part
 from ..bounds import Shape
 from ..exact import Round
 from ..linalg import ETA, U, add_up, gamma, matrix_norm, mul_up, row_distances, sqrt_up
-from ..rounding import FLOAT64, Analysis, Arithmetic, Ball, norms, number
+from ..rounding import FLOAT64, UP, Analysis, Arithmetic, Ball, norms, number
 from .chains import LARGEST, WIDEST, Operation, bounded, flattened
 from .joint import factor_of
 from .secants import group_size, slopes
 
 _COST = 4e7  # floating-point operations for one image and radius
-_UP = 1 + 2.0**-40
 
 
 @torch.no_grad()
@@ -198,13 +197,13 @@ class LocalBounds:
         for step in self.steps[1:-1]:
             lengths = _lengths(jacobian)
             if isinstance(step, _Map):
-                whole = lengths.square().sum(dim=1, keepdim=True).sqrt() * _UP
-                missed = rows.square().sum(dim=1, keepdim=True).sqrt() * _UP
+                whole = lengths.square().sum(dim=1, keepdim=True).sqrt() * UP
+                missed = rows.square().sum(dim=1, keepdim=True).sqrt() * UP
                 own = _lengths(step.matrix[None])
                 off = step.error * (whole + missed) + gamma(step.matrix.shape[1] + 4) * own * whole
-                rows = ((rows @ step.matrix.abs().mT) * _UP + off + 1e-250) * _UP
-                joint = (step.norm * joint + off.square().sum(dim=1).sqrt()) * _UP
-                jacobian, size = step.matrix @ jacobian, step.norm * size * _UP
+                rows = ((rows @ step.matrix.abs().mT) * UP + off + 1e-250) * UP
+                joint = (step.norm * joint + off.square().sum(dim=1).sqrt()) * UP
+                jacobian, size = step.matrix @ jacobian, step.norm * size * UP
                 continue
             center, error = next(inputs)
             flat = center.flatten(1)
@@ -213,7 +212,7 @@ class LocalBounds:
                     step, flat, error, reach, (jacobian, rows, joint), size
                 )
                 continue
-            width = ((lengths + rows) * reach[:, None] + error[:, None]) * _UP + flat.abs() * 4 * U
+            width = ((lengths + rows) * reach[:, None] + error[:, None]) * UP + flat.abs() * 4 * U
             low, high = ((flat + s * width).unflatten(1, step.shape) for s in (-1, 1))
             ends = slopes(step.module, step.shape, low, high)
             assert ends is not None
@@ -221,25 +220,25 @@ class LocalBounds:
             middle = (least + most) / 2
             half = torch.maximum(most - middle, middle - least) * (1 + 4 * U)
             steep = torch.maximum(least.abs(), most.abs())
-            rows = (steep * rows + (half + 2 * U * steep) * lengths + 1e-250) * _UP
-            joint = (steep.amax(1) * joint + (half + 2 * U * steep).amax(1) * size) * _UP
+            rows = (steep * rows + (half + 2 * U * steep) * lengths + 1e-250) * UP
+            joint = (steep.amax(1) * joint + (half + 2 * U * steep).amax(1) * size) * UP
             jacobian = middle[..., None] * jacobian
-            size = steep.amax(dim=1) * size * _UP
+            size = steep.amax(dim=1) * size * UP
         weight = self.head.matrix
         gaps = weight[labels][:, None] - weight  # (B, K, n)
         lengths = _lengths(jacobian)
         whole = (
             lengths.square().sum(dim=1, keepdim=True).sqrt() + joint[:, None] + size[:, None]
-        ) * _UP
+        ) * UP
         jacobian = jacobian.expand(count, -1, -1)
         found = _lengths(gaps @ jacobian)
         spread = torch.minimum(
-            (gaps.abs() * rows[:, None].expand(count, -1, -1)).sum(dim=2) * _UP,
-            self.distances[labels] * joint[:, None] * _UP,
+            (gaps.abs() * rows[:, None].expand(count, -1, -1)).sum(dim=2) * UP,
+            self.distances[labels] * joint[:, None] * UP,
         )
         distances = self.distances[labels]
         off = 2 * self.head.error * whole + gamma(weight.shape[1] + 8) * 2 * distances * whole
-        return self.front * (found + spread + off + 1e-250) * _UP
+        return self.front * (found + spread + off + 1e-250) * UP
 
 
 def _sorted(
@@ -260,17 +259,17 @@ def _sorted(
 
     (one, two), (e, f), (c, d) = pairs(jacobian), pairs(rows), pairs(center)
     gap = _lengths(one - two) + 4 * U * (_lengths(one) + _lengths(two))
-    width = ((gap + e + f) * reach[:, None] + 2 * error[:, None]) * _UP
+    width = ((gap + e + f) * reach[:, None] + 2 * error[:, None]) * UP
     width = width + 4 * U * (c.abs() + d.abs())
     kept, swapped = c - d > width, d - c > width
     mixed = ~(kept | swapped)
     mean = (one + two) / 2
     top = torch.where(kept[..., None], one, torch.where(swapped[..., None], two, mean))
     low = torch.where(kept[..., None], two, torch.where(swapped[..., None], one, mean))
-    loose = (torch.maximum(e, f) + gap / 2) * _UP
+    loose = (torch.maximum(e, f) + gap / 2) * UP
     first = torch.where(kept, e, torch.where(swapped, f, loose))
     second = torch.where(kept, f, torch.where(swapped, e, loose))
-    joint = joint + mixed.any(dim=1) * size * _UP
+    joint = joint + mixed.any(dim=1) * size * UP
 
     def back(a: Tensor, b: Tensor) -> Tensor:
         parts = [each.unflatten(1, (-1, inner)) for each in (a, b)]
