@@ -29,7 +29,7 @@ class LiRes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spectral = SpectralMatrix()
-        self.spectral_conv = SpectralConv()
+        self.spectral_conv = SpectralConv(effort=2)
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from ._precision import full_precision, unit_scale
 
 _POINTS = 6  # of the coarse grid, for each degree of the symbol along an axis
 _PEAKS = 4  # of the coarse grid that are refined, for each group
-_RANKING, _REFINING, _FINAL = 10, 10, 16  # steps of Lanczos' method
+_RANKING, _REFINING, _FINAL = 10, 10, 16  # steps of Lanczos' method, times `effort`
 _ROUNDS, _NEWTON = 6, 6  # subspaces, and steps of Newton's method within each
 _ASIDE = 1e-2  # radians
 _MARGIN = 2.0**-18  # by which the norm is taken to be larger, relatively, than was found
@@ -50,7 +50,13 @@ class SpectralConv(OfKernels):
         stride: The stride along each axis, divided by what it shares with the dilation; 1 where it
             is left out.
         groups: The number of groups of channels.
+        effort: What the steps of Lanczos' method are multiplied by: more than 1 is for kernels of
+            which all singular values are nearly the same.
     """
+
+    def __init__(self, stride: Sequence[int] = (), groups: int = 1, *, effort: int = 1) -> None:
+        super().__init__(stride, groups)
+        self.effort = effort
 
     @full_precision
     def forward(self, weight: Tensor) -> Tensor:
@@ -58,22 +64,22 @@ class SpectralConv(OfKernels):
         kernels = unit_scale(kernels, dim=tuple(range(1, kernels.ndim)))
         strides = list(self.stride or (1,) * (weight.ndim - 2))
         if torch.compiler.is_compiling() or is_without_values(kernels):
-            slope = torch.ops.lipnets.spectral_slope(kernels.detach(), strides)
+            slope = torch.ops.lipnets.spectral_slope(kernels.detach(), strides, self.effort)
         else:
-            slope = _slope(kernels.detach(), strides)
+            slope = _slope(kernels.detach(), strides, self.effort)
         norm = (kernels * slope).flatten(1).double().sum(dim=1).to(weight.dtype)
         norm = torch.where(norm > 0, norm * (1 + _MARGIN), torch.ones_like(norm))
         return (kernels / norm.view(-1, *[1] * (kernels.ndim - 1))).view_as(weight)
 
 
 @torch.no_grad()
-def _slope(kernels: Tensor, strides: Sequence[int]) -> Tensor:
+def _slope(kernels: Tensor, strides: Sequence[int], effort: int) -> Tensor:
     """The derivative of the norm of each group, whose product with its kernel is the norm.
 
     With u and v the singular vectors at the best frequency θ, that of Re(u* S(θ) v).
     """
     symbol, phases = _Symbol.of(kernels, strides)
-    angles, right = _search(symbol)
+    angles, right = _search(symbol, effort)
     waves = symbol.waves(angles)  # (G, 1, P)
     left = F.normalize(symbol.times(waves, right), dim=-1)
     if symbol.transposed:
@@ -85,35 +91,35 @@ def _slope(kernels: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 @torch.library.custom_op("lipnets::spectral_slope", mutates_args=())
-def _opaque_slope(kernels: Tensor, strides: list[int]) -> Tensor:
+def _opaque_slope(kernels: Tensor, strides: list[int], effort: int) -> Tensor:
     """What the compiler, and tensors without values, see of `_slope`: they would unroll the search.
 
     In there conjugates have to be physical: torch ignores the bit of lazy ones below autograd.
     """
-    return _slope(kernels, strides).contiguous()
+    return _slope(kernels, strides, effort).contiguous()
 
 
 @_opaque_slope.register_fake
-def _(kernels: Tensor, strides: list[int]) -> Tensor:
+def _(kernels: Tensor, strides: list[int], effort: int) -> Tensor:
     return torch.empty_like(kernels, memory_format=torch.contiguous_format)
 
 
-def _search(symbol: "_Symbol") -> tuple[Tensor, Tensor]:
+def _search(symbol: "_Symbol", effort: int) -> tuple[Tensor, Tensor]:
     """The best frequency of each group, with shape (G, 1, D), and its right singular vector."""
     groups, places = symbol.taps.shape[0], symbol.taps.shape[-1]
     angles, find = _grid(symbol)
     grid = angles.expand(groups, -1, -1)
     steps = torch.arange(places, dtype=symbol.taps.dtype, device=angles.device).square()
     begin = torch.polar(torch.ones_like(steps), steps).expand(groups, angles.shape[0], -1)
-    values, vectors = symbol.ritz(symbol.waves(grid), begin, _RANKING)
+    values, vectors = symbol.ritz(symbol.waves(grid), begin, effort * _RANKING)
     chosen = find(values[..., -1])  # (G, N)
     angles = grid.gather(1, chosen[..., None].expand(-1, -1, grid.shape[2]))
     start = vectors[..., -1].gather(1, chosen[..., None].expand(-1, -1, places))
-    angles, start, values = _climb(symbol, angles + _ASIDE, start)
+    angles, start, values = _climb(symbol, angles + _ASIDE, start, effort * _REFINING)
     best = values.topk(1, dim=1).indices[..., None]
     angles = angles.gather(1, best.expand(-1, -1, angles.shape[2]))
     start = start.gather(1, best.expand(-1, -1, places))
-    _, vectors = symbol.ritz(symbol.waves(angles), start, _FINAL)
+    _, vectors = symbol.ritz(symbol.waves(angles), start, effort * _FINAL)
     return angles, vectors[..., -1]
 
 
@@ -151,7 +157,9 @@ class _Finder:
         return self.places[peaks.topk(min(_PEAKS, self.count), dim=1).indices]
 
 
-def _climb(symbol: "_Symbol", angles: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _climb(
+    symbol: "_Symbol", angles: Tensor, start: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Maximizes the largest eigenvalue λ of S*S from several frequencies of each group.
 
     In turns: singular vectors at the frequencies reached so far span subspaces, in which λ is
@@ -164,7 +172,7 @@ def _climb(symbol: "_Symbol", angles: Tensor, start: Tensor) -> tuple[Tensor, Te
     best = angles.new_zeros(angles.shape[:2], dtype=torch.float64)
     known: list[Tensor] = []
     for _ in range(_ROUNDS):
-        _, basis = symbol.ritz(symbol.waves(angles), start, _REFINING)
+        _, basis = symbol.ritz(symbol.waves(angles), start, steps)
         here = basis[..., -1]
         for vector in known:
             basis = _with(basis, vector)
