@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted{how_to_resume(args)}", file=sys.stderr)
         return 130
     except NonFiniteLossError as error:
-        kept = f"{args.out} keeps the history, and the state after the last finished epoch"
+        kept = f"{args.out} keeps the history, and the last state that was saved"
         print(
             f"error: {error}\n{kept}: choose another --out for the next attempt.", file=sys.stderr
         )
@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as those in configs/")
     add("overrides", nargs="*", metavar="KEY.SUB=VALUE", help="values that replace the file's")
     add("--out", type=Path, metavar="DIR", help="the run directory (default: below runs/)")
-    add("--resume", action="store_true", help="go on after the last epoch that was finished")
+    add("--resume", action="store_true", help="go on from the last state that was saved")
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to train (default: cpu)")
     add("--compile", action="store_true", help="train with torch.compile: compute.compile=true")
@@ -100,7 +100,9 @@ def how_to_resume(args: argparse.Namespace) -> str:
     """How to go on after an interruption, as the end of a message."""
     if args.out is None or not (args.out / "config.yaml").is_file():
         return ": nothing was written"
-    return f": to go on after the last epoch that was finished, python train.py --resume --out {args.out}"
+    return (
+        f": to go on from the last state that was saved, python train.py --resume --out {args.out}"
+    )
 
 
 def print_names() -> None:

@@ -3,8 +3,10 @@
 __all__ = ["ExperimentError", "build_model", "build_optimizer", "load_data", "train"]
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import nn
@@ -14,9 +16,10 @@ from . import data, losses, models, optim, recorders
 from .config import Config
 from .data import Dataset
 from .margin_slopes import MarginSlopes
-from .recorders import every
+from .recorders import Recorder, every
 from .records import Record
 from .runs import Run
+from .seeds import derived_seed
 from .training import (
     Step,
     fit,
@@ -74,7 +77,11 @@ def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
 def train(
     run: Run, config: Config, dataset: Dataset, untrained: Step
 ) -> Iterator[tuple[Step, list[Record]]]:
-    """Trains a model, after the last epoch that was finished, and writes all that is to be kept.
+    """Trains a model, from the last state that was saved, and writes all that is to be kept.
+
+    The order of images and their augmentation are functions of the seed and the epoch, and what layers
+    draw is one of the seed and the step: a training that goes on in the midst of an epoch draws the
+    batches before once more, and then has the same bits as one that was never interrupted.
 
     Arguments:
         run: The run directory, with or without a state.
@@ -124,51 +131,79 @@ def train(
     slopes = MarginSlopes(model, untrained.shape) if needs_slopes else None
     augment = [{"name": each.name, **each.arguments} for each in config.data.augment]
     augment = data.augment.build(augment) if augment else None
-    generator = torch.Generator().manual_seed(config.seed)
 
-    rhythm = steps * config.record.bounds_every
-    record = [
-        recorders.loss(steps),
-        every(rhythm, recorders.certified(chosen, "train", limit=500), last=total),
-        every(rhythm, recorders.certified(dataset.test, "test"), last=total),
-        every(rhythm, recorders.bounds(), last=total),
-    ]
+    record = recorders.together(_recorders(config, chosen, dataset, model, optimizer, steps, total))
 
     def write(step: Step) -> list[Record]:
-        records = [each for recorder in record for each in recorder(step)]
+        records = list(record(step))
         if records:
             run.log(records)
         return records
 
-    finished = 0
+    def save(step: int) -> None:
+        state = training_state(model, optimizer, scheduler, average)
+        memory = None if slopes is None else slopes.state_dict()
+        recorded = record.state_dict()
+        run.save_state({"step": step, "recorders": recorded, "slopes": memory, **state})
+
+    taken = 0
     if state := run.load_state():
-        finished = state["epoch"]
-        restore_state(state, model, optimizer, scheduler, generator, average)
+        taken = state["step"]
+        restore_state(state, model, optimizer, scheduler, average)
+        record.load_state_dict(state["recorders"])
+        if slopes is not None and taken % steps:
+            slopes.load_state_dict(state["slopes"])
     else:
         yield untrained, write(untrained)
 
-    for epoch in range(finished, config.schedule.epochs):
+    saved = time.monotonic()
+    for epoch in range(taken // steps, config.schedule.epochs):
+        generator = torch.Generator().manual_seed(derived_seed(config.seed, "epoch", epoch))
         batches = data.batches(split, config.data.batch_size, generator, augment=augment)
-        if slopes is not None and epoch > 0:
-            slopes.refresh()  # so that a run which is resumed here goes on to the same bits
+        before = taken % steps if epoch == taken // steps else 0
+        if slopes is not None and before == 0 and epoch > 0:
+            slopes.refresh()  # its constants are those of the weights at the start of an epoch
         with _compiling(config):
             for step in fit(
-                *(model, batches, loss_fn, optimizer, scheduler),
+                *(model, islice(batches, before, None), loss_fn, optimizer, scheduler),
                 steps_per_epoch=steps,
-                start=epoch * steps,
+                start=epoch * steps + before,
                 slopes=slopes,
                 forward=forward,
                 clip_grad_norm=config.optimizer.clip_grad_norm,
                 average=average,
+                seed=config.seed,
             ):
-                yield step, write(step)
-        state = training_state(model, optimizer, scheduler, generator, average)
-        run.save_state({"epoch": epoch + 1, **state})
+                records = write(step)
+                late = time.monotonic() - saved > 60 * config.record.state_minutes
+                if late or step.index % steps == 0:
+                    save(step.index)
+                    saved = time.monotonic()
+                yield step, records
 
     run.save_model(kept)
     certificate = Step(total, config.schedule.epochs, kept, untrained.shape).certificate
     held_out = dataset.test[:_CERTIFIED]
     run.save_certificate(certificate, held_out.images, held_out.labels)
+
+
+def _recorders(
+    config: Config,
+    chosen: data.Split,
+    dataset: Dataset,
+    model: nn.Module,
+    optimizer: Optimizer,
+    steps: int,
+    total: int,
+) -> list[Recorder]:
+    """What is recorded, in the order of the history."""
+    rhythm = steps * config.record.bounds_every
+    return [
+        recorders.loss(steps),
+        every(rhythm, recorders.certified(chosen, "train", limit=500), last=total),
+        every(rhythm, recorders.certified(dataset.test, "test"), last=total),
+        every(rhythm, recorders.bounds(), last=total),
+    ]
 
 
 _CERTIFIED = 100  # held-out images of which the certificate file holds the radii

@@ -13,6 +13,7 @@ __all__ = ["MarginSlopes"]
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
 
@@ -26,7 +27,6 @@ from .layers import Concat, ConcatResidual, ConvexResidual, Parallel, Residual
 from .rules import lipschitz
 
 Estimate = Callable[[], Tensor]  # a scalar, of the weights as they are
-Steps = tuple[int, int]  # of power iteration: in the first call, and in others
 Part = Callable[..., Estimate]  # name of a child, shape of its input if it is another -> estimate
 
 
@@ -62,6 +62,7 @@ class MarginSlopes:
             raise ValueError(f"'steps' and 'start' should be positive, got {steps} and {start}.")
         self._model, self._shape = model, tuple(shape)
         self._steps = (start, steps)
+        self._memory = _Memory()
         self.refresh()
 
     def refresh(self) -> None:
@@ -85,7 +86,25 @@ class MarginSlopes:
             if self._head is not None:
                 model = nn.Sequential(*list(model.children())[:-1])
                 plain = nn.Sequential(*list(plain.children())[:-1]).eval()
-            self._body = _estimate(model, plain, shape, self._steps)
+            self._memory = _Memory(*self._steps)
+            self._body = _estimate(model, plain, shape, self._memory)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next call depends on besides the weights: tensors and plain data."""
+        return {
+            "constants": [each.value for each in self._memory.constants],
+            "vectors": [each.vector for each in self._memory.norms],
+            "steps": [each.next_steps for each in self._memory.norms],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from where another `MarginSlopes` of the same model was."""
+        for constant, value in zip(self._memory.constants, state["constants"], strict=True):
+            constant.value = value
+        for norm, vector, steps in zip(
+            self._memory.norms, state["vectors"], state["steps"], strict=True
+        ):
+            norm.vector, norm.next_steps = vector, steps
 
     def __call__(self) -> Tensor:
         """The estimates, with shape (K, K): in logits per unit of the ℓ2 norm of images, 0 for i = j."""
@@ -101,6 +120,39 @@ class MarginSlopes:
             return pairs * (constant * math.sqrt(2))
 
 
+class _Constant:
+    """What was proved at the last refresh."""
+
+    def __init__(self, value: float) -> None:
+        self.value = torch.tensor(value)
+
+    def __call__(self) -> Tensor:
+        return self.value
+
+
+@dataclass
+class _Memory:
+    """All estimates that remember something, in the order in which they were made.
+
+    Arguments:
+        start: The number of steps of power iteration in a first call.
+        steps: That in others.
+    """
+
+    start: int = 1
+    steps: int = 1
+    constants: list[_Constant] = field(default_factory=list)
+    norms: list["_Norm"] = field(default_factory=list)
+
+    def constant(self, value: float) -> _Constant:
+        self.constants.append(_Constant(value))
+        return self.constants[-1]
+
+    def norm(self, layer: nn.Module, plain: nn.Module, shape: Shape) -> "_Norm":
+        self.norms.append(_Norm(layer, plain, shape, self.start, self.steps))
+        return self.norms[-1]
+
+
 class _Norm:
     """The norm of the linear part of a layer with a free weight, by power iteration.
 
@@ -108,30 +160,33 @@ class _Norm:
         layer: The layer, whose weight is read in each call.
         plain: A copy without bias, of which everything but the weight is used.
         shape: The shape of an input.
-        steps: The number of steps of the first call, and of others.
+        start: The number of steps of the first call.
+        steps: That of others.
     """
 
-    def __init__(self, layer: nn.Module, plain: nn.Module, shape: Shape, steps: Steps) -> None:
+    def __init__(
+        self, layer: nn.Module, plain: nn.Module, shape: Shape, start: int, steps: int
+    ) -> None:
         self._layer, self._plain = layer, copy.deepcopy(plain).to("meta")
         self._plain.register_parameter("bias", None)
         if isinstance(plain, nn.Linear):
             shape = (plain.in_features,)  # of all the vectors that it maps alike
         noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-        self._vector = noise / noise.norm()
-        self._steps, self._next = steps[1], steps[0]
+        self.vector = noise / noise.norm()
+        self.next_steps, self._steps = start, steps
 
     def __call__(self) -> Tensor:
         weight = _full(self._layer.get_parameter("weight"))
-        vector, fixed = self._vector.to(weight), weight.detach()
-        for _ in range(self._next):
+        vector, fixed = self.vector.to(weight), weight.detach()
+        for _ in range(self.next_steps):
             with torch.enable_grad():
                 vector.requires_grad_()
                 out = self._apply(fixed, vector)
                 (back,) = torch.autograd.grad(out, vector, out.detach())  # Wᵀ W v
             size = back.norm()
             vector = torch.where(size > 0, back / size, vector.detach())
-        self._vector, self._next = vector.detach(), self._steps
-        return self._apply(weight, self._vector).norm()
+        self.vector, self.next_steps = vector.detach(), self._steps
+        return self._apply(weight, self.vector).norm()
 
     def _apply(self, weight: Tensor, vector: Tensor) -> Tensor:
         return functional_call(self._plain, {"weight": weight}, (vector,))
@@ -162,7 +217,7 @@ def _linear_head(model: nn.Module, plain: nn.Module) -> nn.Linear | None:
     return last if isinstance(last, nn.Linear) and type(stored) is nn.Linear else None
 
 
-def _estimate(module: nn.Module, plain: nn.Module, shape: Shape, steps: Steps) -> Estimate:
+def _estimate(module: nn.Module, plain: nn.Module, shape: Shape, memory: _Memory) -> Estimate:
     """The estimate of a module, from it and from its export, by the theorems of its rule.
 
     Without free weights in it, and for blocks that hold weights in a proof of their own, it is what
@@ -171,13 +226,13 @@ def _estimate(module: nn.Module, plain: nn.Module, shape: Shape, steps: Steps) -
     if _is_free(module):
         if isinstance(module, _BATCH_NORMS):
             return partial(_largest_gain, module)
-        return _Norm(module, plain, shape, steps)
+        return memory.norm(module, plain, shape)
     combine = _COMBINATORS.get(forward_owner(type(plain)))
     if combine is None or not any(map(_is_free, module.modules())):
-        return _constant(lipschitz(plain, shape).value)
+        return memory.constant(lipschitz(plain, shape).value)
 
     def part(name: str, shape: Shape = shape) -> Estimate:
-        return _estimate(module.get_submodule(name), plain.get_submodule(name), shape, steps)
+        return _estimate(module.get_submodule(name), plain.get_submodule(name), shape, memory)
 
     return combine(module, plain, shape, part)
 
@@ -192,7 +247,9 @@ def _sequential(module: nn.Sequential, plain: nn.Sequential, shape: Shape, part:
 
 def _residual(module: Residual, plain: Residual, shape: Shape, part: Part) -> Estimate:
     branch = part("branch")
-    shortcut = _constant(1.0) if plain.shortcut is None else part("shortcut")
+    if plain.shortcut is None:
+        return lambda: 1 + branch()
+    shortcut = part("shortcut")
     return lambda: shortcut() + branch()
 
 
@@ -230,11 +287,6 @@ _COMBINATORS: dict[type[nn.Module], Callable[[Any, Any, Shape, Part], Estimate]]
     Concat: _concat,
     Parallel: _parallel,
 }
-
-
-def _constant(value: float) -> Estimate:
-    number = torch.tensor(value)
-    return lambda: number
 
 
 def _largest_gain(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> Tensor:

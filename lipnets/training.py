@@ -28,6 +28,7 @@ from .compat import ensure_torchvision
 from .data import Labels, Mixed
 from .export import export
 from .losses import Loss
+from .seeds import derived_seed
 
 if TYPE_CHECKING:
     from timm.utils.model_ema import ModelEmaV3
@@ -51,6 +52,7 @@ class Step:
         loss: The loss of the batch, before the step; not a number at index 0.
         gradient_norm: The ℓ2 norm of its gradient, before clipping; not a number at index 0.
         lr: The learning rate of the step; not a number at index 0.
+        trained: The model that the optimizer changes, where that is another than `model`.
     """
 
     index: int
@@ -60,6 +62,7 @@ class Step:
     loss: float = math.nan
     gradient_norm: float = math.nan
     lr: float = math.nan
+    trained: nn.Module | None = None
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -88,6 +91,7 @@ def fit(
     forward: Callable[[Tensor], Tensor] | None = None,
     clip_grad_norm: float | None = None,
     average: "ModelEmaV3 | None" = None,
+    seed: int | None = None,
 ) -> Iterator[Step]:
     """Trains `model` on every batch in turn, and yields after each step.
 
@@ -108,6 +112,8 @@ def fit(
         forward: Computes the logits, as `training_forward` does: the model itself, by default.
         clip_grad_norm: The ℓ2 norm that longer gradients are scaled down to.
         average: The moving average of the model, updated after every optimization step.
+        seed: The seed of what layers such as dropout draw, from torch's global generators, which are
+            seeded anew for each step; if it is left out, they are left alone.
 
     Raises:
         NonFiniteLossError: If the loss of a batch or its gradient is not finite, before the step
@@ -122,6 +128,8 @@ def fit(
         index += 1
         images, labels = batch
         model.train()
+        if seed is not None:
+            torch.manual_seed(derived_seed(seed, "step", index))
         logits = (forward or model)(images)
         loss = _loss(loss_fn, logits, labels, () if needed is None else (needed(),))
         optimizer.zero_grad()
@@ -138,7 +146,9 @@ def fit(
         if average is not None:
             average.update(model, step=index)
         shape, epoch = tuple(images.shape[1:]), index / steps_per_epoch
-        yield Step(index, epoch, kept, shape, loss=value, gradient_norm=norm, lr=lr)
+        yield Step(
+            *(index, epoch, kept, shape), loss=value, gradient_norm=norm, lr=lr, trained=model
+        )
 
 
 def training_forward(
@@ -206,26 +216,22 @@ def training_state(
     model: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler,
-    generator: torch.Generator,
     average: "ModelEmaV3 | None" = None,
 ) -> dict[str, Any]:
     """Tensors and plain data from which training goes on as if it had not been interrupted.
+
+    What is drawn at random is no part of it: see `fit` and its `seed`.
 
     Arguments:
         model: The model.
         optimizer: Its optimizer.
         scheduler: The schedule of the learning rate.
-        generator: What draws the order of images and their augmentation.
         average: The moving average of the model, if there is one.
     """
-    cuda = any(each.is_cuda for each in model.parameters())
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
-        "generator": generator.get_state(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
         "average": None if average is None else average.module.state_dict(),
     }
 
@@ -235,7 +241,6 @@ def restore_state(
     model: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler,
-    generator: torch.Generator,
     average: "ModelEmaV3 | None" = None,
 ) -> None:
     """Puts a model, and all that trains it, into the state that `training_state` returned.
@@ -246,12 +251,8 @@ def restore_state(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["rng"])
     if average is not None:
         average.module.load_state_dict(state["average"])
-    if state["cuda_rng"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda_rng"])
 
 
 def _loss(loss_fn: Loss, logits: Tensor, labels: Labels, slopes: tuple[Tensor, ...]) -> Tensor:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from lipnets import certify, export, layers, lipschitz, models
 from lipnets.bounds import NotCertifiedError
@@ -188,3 +189,21 @@ def test_what_no_rule_covers_is_refused() -> None:
 def test_what_gives_no_row_of_logits_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a row of logits, got shape \(2, 3, 3\)"):
         MarginSlopes(nn.Conv2d(1, 2, 2), (1, 4, 4))
+
+
+def test_estimates_go_on_from_a_state_to_the_same_bits() -> None:
+    """Vectors of power iteration, and constants of weights that have changed since."""
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), orthogonal(nn.Linear(8, 8)), nn.ReLU())
+    model = nn.Sequential(backbone, nn.Linear(8, 3))
+    slopes = MarginSlopes(model, (2, 2, 2))
+    slopes()
+    with torch.no_grad():
+        for each in model.parameters():
+            each.mul_(1.1)
+    slopes()
+    state = copy.deepcopy(slopes.state_dict())
+    expected = [slopes() for _ in range(3)]
+    other = MarginSlopes(model, (2, 2, 2))
+    assert not torch.equal(other(), expected[0])
+    other.load_state_dict(state)
+    assert all(torch.equal(other(), value) for value in expected)

@@ -161,7 +161,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert not (out / "model.safetensors").exists()
     told = capsys.readouterr().err
     assert (
-        f"interrupted: to go on after the last epoch that was finished, python train.py --resume --out {out}"
+        f"interrupted: to go on from the last state that was saved, python train.py --resume --out {out}"
         in told
     )
     torch.rand(17)
@@ -180,16 +180,24 @@ EVERYTHING = (
 )
 
 
+@pytest.mark.parametrize("minutes", [5, 0])
 def test_whatever_trains_goes_on_to_the_same_bits(
-    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
-    """Averages, mixtures, and slopes of free weights, which power iteration estimates."""
+    """Averages, mixtures, and slopes of free weights, which power iteration estimates.
+
+    It goes on from the end of the first epoch, and from the last step before the interruption.
+    """
     torch.set_default_dtype(torch.float32)
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    assert script.main([config, *EVERYTHING, "--out", str(straight)]) == 0
+    arguments = [config, *EVERYTHING, f"record.state_minutes={minutes}"]
+    assert script.main([*arguments, "--out", str(straight)]) == 0
     with monkeypatch.context() as patch:
         interrupt_at(patch, 6)
-        assert script.main([config, *EVERYTHING, "--out", str(broken)]) == 130
+        assert script.main([*arguments, "--out", str(broken)]) == 130
+    state = Run.open(broken).load_state()
+    assert state is not None
+    assert state["step"] == (6 if minutes == 0 else 4)
     assert script.main(["--resume", "--out", str(broken)]) == 0
     for name in ("model.safetensors", "history.jsonl", "config.yaml", "certificate.npz"):
         assert (broken / name).read_bytes() == (straight / name).read_bytes(), name
@@ -338,7 +346,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_finished(
     assert f"{out} keeps the history" in told
     state = Run.open(out).load_state()
     assert state is not None
-    assert state["epoch"] == 1
+    assert state["step"] == 4
     assert all(value.isfinite().all() for value in state["model"].values())
 
 

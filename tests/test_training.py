@@ -195,34 +195,39 @@ def test_a_step_certifies_once() -> None:
 
 
 def test_training_goes_on_from_a_state_as_if_it_had_not_been_interrupted() -> None:
-    """Dropout draws from the global generator: the state has to hold that as well."""
+    """Dropout draws what the seed and the step say, whatever was drawn between."""
     batches = examples(6)
     straight = network()
     start = {key: value.clone() for key, value in straight.state_dict().items()}
-    torch.manual_seed(3)
-    list(fit(straight, batches, *pieces(straight), steps_per_epoch=6))
+    list(fit(straight, batches, *pieces(straight), steps_per_epoch=6, seed=3))
 
     first = network()
     first.load_state_dict(start)
-    torch.manual_seed(3)
-    generator = torch.Generator().manual_seed(5)
     loss_fn, optimizer, scheduler = pieces(first)
-    list(fit(first, batches[:3], loss_fn, optimizer, scheduler, steps_per_epoch=6))
-    torch.rand(2, generator=generator)
-    state = training_state(first, optimizer, scheduler, generator)
-    expected = torch.rand(2, generator=generator)
+    list(fit(first, batches[:3], loss_fn, optimizer, scheduler, steps_per_epoch=6, seed=3))
+    state = training_state(first, optimizer, scheduler)
     torch.manual_seed(99)
 
-    second, other = network(), torch.Generator()
-    loss_fn, optimizer, scheduler = pieces(second)
-    restore_state(state, second, optimizer, scheduler, other)
-    assert torch.equal(torch.rand(2, generator=other), expected)
-    steps = list(
-        fit(second, batches[3:], loss_fn, optimizer, scheduler, steps_per_epoch=6, start=3)
-    )
-    assert [step.index for step in steps] == [4, 5, 6]
-    for key, value in straight.state_dict().items():
-        assert torch.equal(second.state_dict()[key], value)
+    def rest(seed: int) -> dict[str, Tensor]:
+        model = network()
+        loss_fn, optimizer, scheduler = pieces(model)
+        restore_state(copy.deepcopy(state), model, optimizer, scheduler)
+        arguments = (model, batches[3:], loss_fn, optimizer, scheduler)
+        steps = list(fit(*arguments, steps_per_epoch=6, start=3, seed=seed))
+        assert [step.index for step in steps] == [4, 5, 6]
+        return model.state_dict()
+
+    same, other = rest(seed=3), rest(seed=4)
+    assert all(torch.equal(same[key], value) for key, value in straight.state_dict().items())
+    assert any(not torch.equal(other[key], value) for key, value in same.items())
+
+
+def test_a_step_knows_the_model_that_is_trained_and_the_one_that_is_kept() -> None:
+    model = network()
+    average = moving_average(model, 0.9)
+    [step] = fit(model, examples(1), *pieces(model), steps_per_epoch=1, average=average)
+    assert step.trained is model
+    assert step.model is average.module
 
 
 # Clipping, and how the forward is computed.
@@ -357,26 +362,18 @@ def test_an_average_goes_on_from_a_state_as_if_it_had_not_been_interrupted() -> 
     batches, start = examples(6), network()
     ends = []
     for cut in (6, 4):
-        torch.manual_seed(3)
         model = copy.deepcopy(start)
         arguments = pieces(model)
         average = moving_average(model, 0.8, start=1, warmup=True)
-        generator = torch.Generator()
-        list(fit(model, batches[:cut], *arguments, steps_per_epoch=6, average=average))
-        state = copy.deepcopy(training_state(model, *arguments[1:], generator, average))
+        known = {"steps_per_epoch": 6, "average": average, "seed": 3}
+        list(fit(model, batches[:cut], *arguments, **known))
+        state = copy.deepcopy(training_state(model, *arguments[1:], average))
         if cut < 6:
             model = network()
             arguments = pieces(model)
             average = moving_average(model, 0.8, start=1, warmup=True)
-            restore_state(state, model, *arguments[1:], generator, average)
-            list(
-                fit(
-                    *(model, batches[cut:], *arguments),
-                    steps_per_epoch=6,
-                    start=cut,
-                    average=average,
-                )
-            )
+            restore_state(state, model, *arguments[1:], average)
+            list(fit(model, batches[cut:], *arguments, **{**known, "average": average}, start=cut))
         ends.append(average.module.state_dict())
     for key, value in ends[0].items():
         assert torch.equal(ends[1][key], value)

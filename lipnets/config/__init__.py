@@ -240,9 +240,12 @@ class RecordConfig(Section):
     Arguments:
         bounds_every: The number of epochs between certificates: bounds of all layers, certified
             accuracy, margins.  The last epoch has one in any case.
+        state_minutes: The number of minutes between states that training can go on from; there is
+            one after each epoch in any case.
     """
 
     bounds_every: PositiveInt = 1
+    state_minutes: NonNegativeFloat = 5.0
 
 
 class Config(Section):

@@ -1,6 +1,7 @@
 """Recorders: functions that measure a training while it runs, from one step to records.
 
 No recorder changes what it looks at: the model, its mode and the random state are left as they are.
+One that remembers something has a `state_dict`, so that a training that was interrupted goes on with it.
 
 ```python
 record = every(100, lipnets.recorders.build("bounds"))
@@ -9,9 +10,20 @@ for step in fit(model, batches, loss_fn, optimizer, scheduler, steps_per_epoch=1
 ```
 """
 
-__all__ = ["Recorder", "bounds", "build", "certified", "every", "loss", "names", "registry"]
+__all__ = [
+    "Recorder",
+    "Stateful",
+    "bounds",
+    "build",
+    "certified",
+    "every",
+    "loss",
+    "names",
+    "registry",
+    "together",
+]
 
-from ._registry import Recorder, registry
+from ._registry import Recorder, Stateful, registry, together
 from .bounds import bounds
 from .certified import certified
 from .loss import loss
