@@ -38,9 +38,11 @@ __all__ = [
     "conv_norm",
     "filtered_conv_gains",
     "filtered_conv_norm",
+    "half_grid",
     "roots_of_unity",
     "tap_sums",
     "torus",
+    "waves",
 ]
 
 import itertools
@@ -348,12 +350,7 @@ class _Symbol:
             The indices j, with shape (F, D), and the bounds, with shape (G, F).
         """
         groups, count, outs, ins = self.taps.shape
-        half = [
-            index
-            for index in itertools.product(*map(range, points))
-            if index <= tuple(-i % n for i, n in zip(index, points, strict=True))
-        ]
-        grid = torch.tensor(half).reshape(-1, len(points))  # (F, D)
+        grid = half_grid(points)
         sizes = sums_of_squares(self.taps.abs().sum(dim=1)).sqrt() * (1 + 2 * gamma(count + 4))
         relative = add_up(4 * len(points) * U, 1.5 * gamma(count + 1))
         errors = sizes * relative * (1 + 8 * U) + 4 * count * outs * ins * ETA  # (G,)
@@ -361,24 +358,12 @@ class _Symbol:
         flat = self.taps.transpose(0, 1).reshape(count, -1)  # (P, G O I)
         width = max(1, _BYTES // (16 * groups * max(outs, ins) * min(outs, ins)))
         for chunk in grid.split(width):
-            cosines, sines = self._waves(chunk, points)
+            cosines, sines = waves(chunk, torch.tensor(self.offsets), points)
             symbols = torch.complex(cosines @ flat, sines @ flat)
             symbols = symbols.reshape(len(chunk) * groups, outs, ins)
             squares = squared_norms(symbols, common=common).reshape(len(chunk), groups).T
             roots = (squares.sqrt() * (1 + 4 * U) + errors[:, None]) * (1 + 4 * U)
             yield chunk, roots.square() * (1 + 4 * U)
-
-    def _waves(self, grid: Tensor, points: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts of e^{iθ·t}, with shape (F, P)."""
-        offsets = torch.tensor(self.offsets)  # (P, D)
-        real = torch.ones(len(grid), len(offsets), dtype=torch.float64)
-        imag = torch.zeros_like(real)
-        for axis, count in enumerate(points):
-            cosine, sine = roots_of_unity(count)
-            turn = (grid[:, axis, None] * offsets[None, :, axis]) % count
-            c, s = cosine[turn], sine[turn]
-            real, imag = real * c - imag * s, real * s + imag * c
-        return real, imag
 
     def max_on_grid(self, points: Sequence[int]) -> float:
         """The largest ‖S‖² over a grid, rounded upwards."""
@@ -420,6 +405,37 @@ class _Symbol:
                 norm = sqrt_up(squared_norms(matrix).max().item())
                 terms.append(mul_up(norm, 2 * (1 - weight)))  # for s and −s
         return add_up(*terms)
+
+
+def half_grid(points: Sequence[int]) -> Tensor:
+    """One of each pair of indices ±j of a grid, with shape (F, D)."""
+    half = [
+        index
+        for index in itertools.product(*map(range, points))
+        if index <= tuple(-i % n for i, n in zip(index, points, strict=True))
+    ]
+    return torch.tensor(half).reshape(-1, len(points))
+
+
+def waves(grid: Tensor, offsets: Tensor, points: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts of e^{iθ·t} for θ = 2πj/M, each wave within 4Du of the truth.
+
+    Arguments:
+        grid: The indices j, with shape (F, D).
+        offsets: The pixels t, which may be negative, with shape (P, D).
+        points: The sizes M of the grid.
+
+    Returns:
+        The parts, with shape (F, P).
+    """
+    real = torch.ones(len(grid), len(offsets), dtype=torch.float64)
+    imag = torch.zeros_like(real)
+    for axis, count in enumerate(points):
+        cosine, sine = roots_of_unity(count)
+        turn = (grid[:, axis, None] * offsets[None, :, axis]) % count
+        c, s = cosine[turn], sine[turn]
+        real, imag = real * c - imag * s, real * s + imag * c
+    return real, imag
 
 
 def _quick_norms(matrices: Tensor) -> Tensor:

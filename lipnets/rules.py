@@ -1,6 +1,6 @@
 """Rules for modules of torch.nn.  The docstring of a rule is its proof."""
 
-__all__ = ["average_windows", "lipschitz", "refuse_stale"]
+__all__ = ["average_windows", "lipschitz", "padding_of", "refuse_stale"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -182,7 +182,7 @@ def convolution(module: conv._ConvNd, shape: Shape) -> Bound:
     strides, period = [], []
     for axis, size in enumerate(sizes):
         k, s, d = module.kernel_size[axis], module.stride[axis], module.dilation[axis]
-        before, after = _padding(module, axis)
+        before, after = padding_of(module, axis)
         if module.padding_mode == "circular" and before + after > 0:
             if before + after != d * (k - 1):
                 raise NotCertifiedError(
@@ -218,7 +218,7 @@ def refuse_stale(module: conv._ConvNd) -> None:
             f"'kernel_size' says {tuple(module.kernel_size)}: build it anew."
         )
     axes = reversed(range(len(module.kernel_size)))
-    told = [pad for axis in axes for pad in _padding(module, axis)]
+    told = [pad for axis in axes for pad in padding_of(module, axis)]
     if module.padding_mode != "zeros" and told != list(module._reversed_padding_repeated_twice):
         raise NotCertifiedError(
             f"{class_name(module)} has padding {module.padding} by its attribute, and pads as it was "
@@ -226,7 +226,7 @@ def refuse_stale(module: conv._ConvNd) -> None:
         )
 
 
-def _padding(module: conv._ConvNd, axis: int) -> tuple[int, int]:
+def padding_of(module: conv._ConvNd, axis: int) -> tuple[int, int]:
     """Padding before and after an axis."""
     if module.padding == "valid":
         return 0, 0
