@@ -42,6 +42,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
         "audit",
         "margin_slopes",
     },
+    {"dynamics"},
     {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
     {"runs", "config", "report"},
     {"experiment"},
