@@ -131,6 +131,13 @@ class Convolution:
         parts = kernels.double().to(torch.complex128) * waves[:, None, None].to(kernels.device)
         return self._phased(parts)
 
+    def wave(self, place: int) -> tuple[int, Tensor, Tensor]:
+        """What the symbol at a place makes of a kernel: its group, and of each tap what it is multiplied
+        with and its phase, with shapes (K,).
+        """
+        group, at = divmod(place, math.prod(self.points))
+        return group, self._waves(self.angles[at]), torch.tensor(self._phases)
+
     def norms(self, weight: Tensor) -> Tensor:
         """Estimates from below of the norms at all places: some steps of power iteration each."""
         found = weight.new_zeros(self.groups, math.prod(self.points))
