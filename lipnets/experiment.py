@@ -3,6 +3,7 @@
 __all__ = ["ExperimentError", "build_model", "build_optimizer", "load_data", "train"]
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,9 +57,14 @@ def build_model(config: Config, device: torch.device | str = "cpu") -> nn.Module
     spec = config.model
     torch.manual_seed(config.seed)
     try:
-        return models.build(spec.name, **spec.arguments).to(device, torch.float32)
+        model = models.build(spec.name, **spec.arguments).to(device, torch.float32)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ExperimentError(f"the model '{spec.name}' cannot be built: {error}") from error
+    if config.init_scale != 1:
+        with torch.no_grad():
+            for weight in _initial_weights(model):
+                weight.mul_(config.init_scale)
+    return model
 
 
 def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
@@ -100,9 +106,12 @@ def train(
     model = untrained.model
     device = next(model.parameters()).device
     chosen = dataset.train[: config.data.limit]
+    if config.data.label_noise:
+        seed = derived_seed(config.seed, "labels")
+        chosen = data.with_label_noise(chosen, config.data.label_noise, dataset.num_classes, seed)
     split = data.compact(chosen).to(device)
     steps = math.ceil(len(split) / config.data.batch_size)  # of an epoch
-    total = steps * config.schedule.epochs
+    total = min(steps * config.schedule.epochs, config.schedule.max_steps or sys.maxsize)
 
     compute, ema = config.compute, config.ema
     forward = training_forward(
@@ -126,6 +135,8 @@ def train(
         gamma=config.schedule.gamma,
     )
     loss_fn = losses.build(config.loss.name, **config.loss.arguments)
+    if config.loss.slope_penalty:
+        loss_fn = losses.with_slope_penalty(loss_fn, config.loss.slope_penalty)
     # A loss may be any function, as far as this loop goes: only some need slopes.
     needs_slopes = getattr(loss_fn, "needs_slopes", False)
     slopes = MarginSlopes(model, untrained.shape) if needs_slopes else None
@@ -157,15 +168,17 @@ def train(
         yield untrained, write(untrained)
 
     saved = time.monotonic()
-    for epoch in range(taken // steps, config.schedule.epochs):
-        generator = torch.Generator().manual_seed(derived_seed(config.seed, "epoch", epoch))
+    order = config.seed if config.data.order_seed is None else config.data.order_seed
+    for epoch in range(taken // steps, math.ceil(total / steps)):
+        generator = torch.Generator().manual_seed(derived_seed(order, "epoch", epoch))
         batches = data.batches(split, config.data.batch_size, generator, augment=augment)
         before = taken % steps if epoch == taken // steps else 0
+        last = min(steps, total - epoch * steps)
         if slopes is not None and before == 0 and epoch > 0:
             slopes.refresh()  # its constants are those of the weights at the start of an epoch
         with _compiling(config):
             for step in fit(
-                *(model, islice(batches, before, None), loss_fn, optimizer, scheduler),
+                *(model, islice(batches, before, last), loss_fn, optimizer, scheduler),
                 steps_per_epoch=steps,
                 start=epoch * steps + before,
                 slopes=slopes,
@@ -176,13 +189,13 @@ def train(
             ):
                 records = write(step)
                 late = time.monotonic() - saved > 60 * config.record.state_minutes
-                if late or step.index % steps == 0:
+                if late or step.index % steps == 0 or step.index == total:
                     save(step.index)
                     saved = time.monotonic()
                 yield step, records
 
     run.save_model(kept)
-    certificate = Step(total, config.schedule.epochs, kept, untrained.shape).certificate
+    certificate = Step(total, total / steps, kept, untrained.shape).certificate
     held_out = dataset.test[:_CERTIFIED]
     run.save_certificate(certificate, held_out.images, held_out.labels)
 
@@ -204,6 +217,13 @@ def _recorders(
         every(rhythm, recorders.certified(dataset.test, "test"), last=total),
         every(rhythm, recorders.bounds(), last=total),
     ]
+
+
+def _initial_weights(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that weights of layers are, or that parametrizations make them of."""
+    for name, parameter in model.named_parameters():
+        if name.endswith((".weight", ".weight.original")) and parameter.ndim > 1:
+            yield parameter
 
 
 _CERTIFIED = 100  # held-out images of which the certificate file holds the radii

@@ -88,6 +88,9 @@ class DataConfig(_Named):
         batch_size: The number of images of an optimization step.
         augment: Random changes of training images: names, or names with arguments.
         limit: The number of images to train on, the first ones, if not all.
+        label_noise: The share of training labels, in [0, 1], in whose place a class is drawn, each as
+            likely as any other: once for all of the training.
+        order_seed: The seed of the order of images and of augmentation, if not the one of all else.
         dir: The directory with the files of data sets.
         verify: Whether files must be those that their authors published, by their SHA-256.
     """
@@ -95,10 +98,12 @@ class DataConfig(_Named):
     batch_size: PositiveInt = 128
     augment: tuple[AugmentConfig, ...] = ()
     limit: PositiveInt | None = None
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    order_seed: NonNegativeInt | None = None
     dir: str | None = None
     verify: bool = True
     own: ClassVar[frozenset[str]] = frozenset(
-        {"name", "batch_size", "augment", "limit", "dir", "verify"}
+        {"name", "batch_size", "augment", "limit", "label_noise", "order_seed", "dir", "verify"}
     )
 
     @field_validator("augment", mode="before")
@@ -131,7 +136,15 @@ class ModelConfig(_Named):
 
 
 class LossConfig(_Named):
-    """One of `lipnets.losses.names()`, and its arguments."""
+    """One of `lipnets.losses.names()`, and its arguments.
+
+    Arguments:
+        name: The name of the loss.
+        slope_penalty: What the logarithm of the mean slope of margins, an estimate, is added with.
+    """
+
+    slope_penalty: NonNegativeFloat = 0.0
+    own: ClassVar[frozenset[str]] = frozenset({"name", "slope_penalty"})
 
     @model_validator(mode="after")
     def _builds(self) -> Self:
@@ -161,6 +174,7 @@ class ScheduleConfig(Section):
     Arguments:
         name: Its shape, see `lipnets.optim.create_scheduler`.
         epochs: How many times training goes through the data.
+        max_steps: The number of optimization steps after which it ends, if that comes first.
         warmup_epochs: For how many of these the learning rate rises.
         milestones: The epochs after which a schedule `step` multiplies the learning rate.
         gamma: What it multiplies with.
@@ -168,6 +182,7 @@ class ScheduleConfig(Section):
 
     name: optim.Schedule = "cosine"
     epochs: PositiveInt
+    max_steps: PositiveInt | None = None
     warmup_epochs: NonNegativeFloat = 0.0
     milestones: tuple[PositiveFloat, ...] = ()
     gamma: PositiveFloat = 0.1
@@ -253,6 +268,8 @@ class Config(Section):
 
     Arguments:
         seed: The seed of initial weights, of the order of images and of augmentation.
+        init_scale: What the initial weights of linear layers and convolutions are multiplied with,
+            before any parametrization.
         data: The data set.
         model: The model.
         loss: The loss.
@@ -264,6 +281,7 @@ class Config(Section):
     """
 
     seed: NonNegativeInt = 0
+    init_scale: PositiveFloat = 1.0
     data: DataConfig
     model: ModelConfig
     loss: LossConfig

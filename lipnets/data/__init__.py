@@ -21,6 +21,7 @@ __all__ = [
     "filters",
     "load",
     "names",
+    "with_label_noise",
 ]
 
 import inspect
@@ -31,6 +32,7 @@ from . import augment, cifar, corruptions, digits, filters, mnist, npz
 from ._registry import datasets
 from .dataset import ByteSplit, Dataset, Split, batches, compact
 from .labels import Labels, Mixed
+from .noise import with_label_noise
 
 names = datasets.names
 build = datasets.build

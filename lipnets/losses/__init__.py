@@ -23,9 +23,10 @@ __all__ = [
     "registry",
     "soft_hkr",
     "trades",
+    "with_slope_penalty",
 ]
 
-from ._loss import Loss
+from ._loss import Loss, with_slope_penalty
 from ._registry import registry
 from .cross_entropy import certificate_regularization, cross_entropy
 from .focal import focal, logit_annealing

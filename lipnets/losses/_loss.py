@@ -1,6 +1,6 @@
 """What a loss is, and what all of them check."""
 
-__all__ = ["Loss", "in_logits", "needing_slopes"]
+__all__ = ["Loss", "in_logits", "needing_slopes", "with_slope_penalty"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,3 +68,21 @@ def in_logits(function: Callable[[Tensor, Tensor], Tensor]) -> Loss:
 def needing_slopes(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loss:
     """The loss that is a function of logits, labels and slopes."""
     return Loss(function, needs_slopes=True)
+
+
+def with_slope_penalty(loss: Loss, weight: float) -> Loss:
+    """The loss plus a multiple of log s̄, with the mean s̄ of the slopes of all margins.
+
+    What lowers it by one halves slopes log₂ e times: the pull does not depend on how large they are.
+
+    Arguments:
+        loss: The loss.
+        weight: The factor, not negative.
+    """
+
+    def penalized(logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
+        classes = slopes.shape[0]
+        mean = slopes.sum() / (classes * (classes - 1))
+        return loss.function(logits, labels, slopes) + weight * mean.log()
+
+    return needing_slopes(penalized)

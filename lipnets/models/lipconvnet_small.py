@@ -44,6 +44,7 @@ def lipconvnet_small(
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
     norm: Spec | None = None,
+    drop_rate: float = 0.0,
 ) -> Network:
     """Builds a small LipConvNet: stages of convolutions that keep the size of images, and a head.
 
@@ -66,6 +67,7 @@ def lipconvnet_small(
         act: The activation, by name.
         head: The last layer, by name.
         norm: The normalization after each convolution, by name; None for no normalization.
+        drop_rate: The share of features that dropout sets to zero before the head, in training.
 
     Raises:
         ValueError: If a stage has no convolution, or `width` is odd.
@@ -98,4 +100,6 @@ def lipconvnet_small(
     for inputs, outputs in pairwise(sizes):
         backbone.append(layer(linear, "linear", in_features=inputs, out_features=outputs))
         backbone.append(layer(act, "act", channels=outputs))
+    if drop_rate:
+        backbone.append(nn.Dropout(drop_rate))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)

@@ -34,6 +34,7 @@ def lipmlp(
     linear: Spec = "cayley_linear",
     act: Spec = "maxmin",
     head: Spec = "unit_norm_linear",
+    drop_rate: float = 0.0,
 ) -> Network:
     """Builds a LipMLP: linear layers of norm 1, each followed by an activation, and a head.
 
@@ -47,6 +48,7 @@ def lipmlp(
         linear: The linear layers, by name, or as a mapping of `name` and further arguments.
         act: The activation, by name.
         head: The last layer, by name.
+        drop_rate: The share of features that dropout sets to zero before the head, in training.
     """
     height, width = image_size(img_size)
     sizes = [in_chans * height * width, *widths]
@@ -54,4 +56,6 @@ def lipmlp(
     for features, outputs in pairwise(sizes):
         backbone.append(layer(linear, "linear", in_features=features, out_features=outputs))
         backbone.append(layer(act, "act", channels=outputs))
+    if drop_rate:
+        backbone.append(nn.Dropout(drop_rate))
     return network(backbone, features=sizes[-1], num_classes=num_classes, head=head)

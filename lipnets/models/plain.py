@@ -37,13 +37,14 @@ def plain_mlp(
     linear: Spec = "linear",
     act: Spec = "relu",
     head: Spec = "linear",
+    drop_rate: float = 0.0,
 ) -> Network:
     """Builds a multilayer perceptron, the twin of `lipmlp` without constraint.
 
     Arguments are those of `lipmlp`.
     """
     layers = {"linear": linear, "act": act, "head": head}
-    return lipmlp(num_classes, in_chans, img_size, mean, std, widths, **layers)
+    return lipmlp(num_classes, in_chans, img_size, mean, std, widths, **layers, drop_rate=drop_rate)
 
 
 @family(CONVNETS, guarantee="none")
@@ -63,6 +64,7 @@ def plain_convnet(
     linear: Spec = "linear",
     act: Spec = "relu",
     head: Spec = "linear",
+    drop_rate: float = 0.0,
 ) -> Network:
     """Builds a convolutional network, the twin of `lipconvnet_small` without constraint.
 
@@ -71,4 +73,4 @@ def plain_convnet(
     sizes = {"patch": patch, "width": width, "depths": depths, "kernel_size": kernel_size}
     layers = {"conv": conv, "norm": norm, "linear": linear, "act": act, "head": head}
     data = (num_classes, in_chans, img_size, mean, std)
-    return lipconvnet_small(*data, **sizes, hidden=hidden, **layers)
+    return lipconvnet_small(*data, **sizes, hidden=hidden, **layers, drop_rate=drop_rate)
