@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import conv
+from torch.nn.modules.conv import _ConvNd
 
 from .bounds import (
     NotCertifiedError,
@@ -51,7 +51,8 @@ from .layers.residual import Residual
 from .layers.sandwich import SandwichConv2d, SandwichLinear
 from .linalg import U, row_distances
 from .normal_form import normal_form
-from .operations import PiecewiseLinear, WindowPool
+from .normal_form._linear import conv, filled
+from .operations import GroupNorms, Mask, PiecewiseLinear
 from .program import Gather
 from .rounding import FLOAT64, Analysis, Ball, norms
 from .verify import FORMAT, STATEMENT
@@ -76,7 +77,7 @@ class _Writer:
         if not self.prove:
             return {"lip": 1.0, "rule": ""}
         bound = lipschitz(module, shape)
-        norm = isinstance(module, nn.Linear | conv._ConvNd)  # noqa: SLF001
+        norm = isinstance(module, nn.Linear | _ConvNd)
         return {"lip": bound.value * (_PAD if norm else _NEAR), "rule": bound.rule}
 
     def add(self, name: str, tensor: Tensor) -> str:
@@ -243,55 +244,48 @@ def _gather(module: Gather, shape: Shape, path: str, writer: _Writer) -> Node:
 
 @_restored("gather")
 def _gather_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    index = read(node["index"])
-    same = torch.equal(index, torch.arange(math.prod(shape)))
-    return Gather(None if same else index, node["shape"])
+    index, own = read(node["index"]), torch.arange(math.prod(shape))
+    if torch.equal(index, own):
+        return Gather(None, node["shape"])
+    if tuple(node["shape"]) == tuple(shape) and torch.equal(index, own.where(index >= 0, -1)):
+        return Mask(index.view(shape) >= 0)
+    return Gather(index, node["shape"])
 
 
-@_form(WindowPool)
-def _pool(module: WindowPool, shape: Shape, path: str, writer: _Writer) -> Node:
-    index = writer.add(f"{path}.index", module.index)
-    return {"op": module.kind, "index": index, "shape": [int(n) for n in module.shape]}
+@_form(Mask)
+def _mask(module: Mask, shape: Shape, path: str, writer: _Writer) -> Node:
+    index = torch.arange(math.prod(shape)).where(module.keep.flatten(), -1)
+    return {"op": "gather", "index": writer.add(f"{path}.index", index), "shape": list(shape)}
 
 
-@_restored("max", "l2")
-def _pool_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
-    return WindowPool(node["op"], read(node["index"]), node["shape"])
+@_form(GroupNorms)
+def _norms(module: GroupNorms, shape: Shape, path: str, writer: _Writer) -> Node:
+    return {"op": "norm", "size": module.size}
+
+
+@_restored("norm")
+def _norms_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
+    return GroupNorms(node["size"])
 
 
 @_form(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def _conv(module: Any, shape: Shape, path: str, writer: _Writer) -> Node:
-    padding: Any = [int(p) for p in getattr(module, "padding", ()) if not isinstance(p, str)]
-    if getattr(module, "padding_mode", "zeros") == "circular":
-        padding = "circular"
+    """Weights by groups, with shape (G, O / G, I / G, *K)."""
     zeros = torch.zeros(len(module.weight), dtype=torch.float64)
-    bias = zeros if module.bias is None else module.bias
+    weight = module.weight.unflatten(0, (getattr(module, "groups", 1), -1))
     return {
         "op": "conv",
-        "weight": writer.add(f"{path}.weight", module.weight),
-        "bias": writer.add(f"{path}.bias", bias),
-        "groups": int(getattr(module, "groups", 1)),
-        "padding": padding,
+        "weight": writer.add(f"{path}.weight", weight),
+        "bias": writer.add(f"{path}.bias", zeros if module.bias is None else module.bias),
     }
 
 
 @_restored("conv")
 def _conv_of(node: Node, read: _Reader, shape: Shape) -> nn.Module:
     weight, bias = read(node["weight"]), read(node["bias"])
-    circular = node["padding"] == "circular"
-    if weight.ndim == 2:
-        built = nn.Linear(weight.shape[1], weight.shape[0])
-    else:
-        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[weight.ndim - 3]
-        kernel: Any = tuple(weight.shape[2:])
-        padding: Any = "same" if circular else tuple(node["padding"])
-        built = kind(
-            weight.shape[1] * node["groups"], weight.shape[0], kernel, padding=padding,
-            groups=node["groups"],
-            padding_mode="circular" if circular else "zeros",
-        )  # fmt: skip
-    built.weight, built.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return built
+    if weight.ndim == 3 and len(weight) == 1:
+        return filled(nn.Linear(weight.shape[2], weight.shape[1]), weight[0], bias)
+    return conv(weight.flatten(0, 1), bias, len(weight)).module
 
 
 @_form(nn.ReLU, PiecewiseLinear)
@@ -433,7 +427,7 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         network, arrays = [], {}
         meta |= {"network": str(error), "lipschitz": certificate.lipschitz * _PAD}
     program = certificate.program
-    analysis = Analysis(FLOAT64, certificate._facts)  # noqa: SLF001 - what is known of its program
+    analysis = _Sums(FLOAT64, certificate._facts)  # noqa: SLF001 - what is known of its program
     diagonal = math.sqrt(math.prod(shape))
     sizes = torch.full((1,), diagonal, dtype=torch.float64)
     kept: Arrays = {
@@ -456,7 +450,7 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
         kept["radii"] = radii.numpy()
     else:
         try:
-            exact = analysis(program, shape, Ball(norm=sizes)).grid is not None
+            exact = analysis.are_exact(program, shape, sizes)
             meta["program"] = "exact" if exact else "float64"
         except NotCertifiedError:  # of a rounding: radii are refused, bounds are not
             exact = False
@@ -570,6 +564,38 @@ def _error(
     return error if math.isfinite(error) else None
 
 
+class _Sums(Analysis):
+    """An analysis that notices where a sum of numbers on a grid is rounded.
+
+    Numbers of float64 are multiples of 2⁻¹⁰⁷⁴.  To round such a sum to a grid again makes its error small, but
+    not the same in any order.
+    """
+
+    inexact = False
+
+    def are_exact(self, program: nn.Module, shape: Shape, sizes: Tensor) -> bool:
+        """Whether no sum of a program is rounded, on inputs of these norms."""
+        self.inexact = False
+        self(program, shape, Ball(norm=sizes, grid=1074))
+        return not self.inexact
+
+    def move(self, ball: Ball, *args: Any, **fields: Any) -> Ball:
+        after = super().move(ball, *args, **fields)
+        self.inexact |= ball.grid is not None and after.grid is None
+        return after
+
+
+def _of_head(certificate: Any, analysis: Analysis, sizes: Tensor) -> Tensor:
+    """What the last matrix alone rounds, for inputs of these norms, with shape (B,)."""
+    *before, head = certificate.program
+    shape = certificate.shape
+    ball = Ball(norm=sizes)
+    for module in before:
+        ball, shape = analysis(module, shape, ball), analysis.output_shape(module, shape)
+    alone = analysis(head, shape, Ball(norm=ball.norm)).error
+    return torch.as_tensor(alone, dtype=torch.float64).expand(len(sizes))
+
+
 def _room(exact: bool) -> float:
     """By how much errors of rounding are enlarged: those of exact programs are known, but for rounding."""
     return 1 + 2.0**-10 if exact else _ROOM
@@ -578,7 +604,7 @@ def _room(exact: bool) -> float:
 def _radii(
     certificate: Any,
     network: list[Node],
-    analysis: Analysis,
+    analysis: "_Sums",
     images: Tensor,
     labels: Tensor,
     logits: Tensor,
@@ -590,10 +616,11 @@ def _radii(
     sizes = norms(images)
     known = certificate.radii_of(logits, labels, images=images)
     around = known.clamp(0, diagonal) + 2.0**-100
-    reach = Ball(norm=(sizes + around) * (1 + 2.0**-40))
-    after = analysis(certificate.program, certificate.shape, reach)
-    exact = after.grid is not None
+    reach = (sizes + around) * (1 + 2.0**-40)
+    exact = analysis.are_exact(certificate.program, certificate.shape, reach)
     errors = certificate.errors(labels, sizes) + certificate.errors(labels, sizes, around)
+    if not exact:  # a checker bounds what the last matrix rounds as a whole
+        errors = errors + _of_head(certificate, analysis, reach)[:, None]
     margins = logits.gather(1, labels[:, None]) - logits
     quotients = (margins * (1 - 8 * U) - errors * _room(exact)) / (slopes[labels] * (1 + 8 * U))
     quotients[slopes[labels] == 0] = math.inf

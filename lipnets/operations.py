@@ -1,15 +1,13 @@
 """Operations that certificate files are written in and that torch.nn and `program` have no words for."""
 
-__all__ = ["PiecewiseLinear", "WindowPool"]
+__all__ = ["GroupNorms", "Mask", "PiecewiseLinear"]
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .bounds import Bound, NotCertifiedError, Shape, rule
-from .linalg import sqrt_up
 from .rounding import UP, Analysis, Ball, bits, number, rounding_rule
 
 
@@ -97,62 +95,75 @@ def _lines_round(module: PiecewiseLinear, shape: Shape, ball: Ball, analysis: An
     return analysis.step(module, shape, ball, local * UP, offset=far * root * UP)
 
 
-class WindowPool(nn.Module):
-    """The largest number of each of some windows, or their ℓ2 norms.
+class GroupNorms(nn.Module):
+    """The ℓ2 norms of groups of channels that follow each other.
 
     Arguments:
-        kind: "max" or "l2".
-        index: The coordinates in each window, in row-major order, or −1 for none, with shape
-            (outputs, K).
-        shape: The shape of the output, without batch dimension.
+        size: The number of channels in a group.
     """
 
-    index: Tensor
-
-    def __init__(self, kind: str, index: Tensor, shape: Sequence[int]) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.kind, self.shape = kind, tuple(shape)
-        self.register_buffer("index", index.long())
+        self.size = int(size)
 
     def extra_repr(self) -> str:
-        return f"{self.kind}, shape={self.shape}"
+        return f"size={self.size}"
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, *S) -> (B, *shape)
-        read = x.flatten(1)[:, self.index.clamp_min(0)]
-        if self.kind == "max":
-            out = read.masked_fill(self.index < 0, -math.inf).amax(dim=2)
-        else:
-            out = read.masked_fill(self.index < 0, 0.0).square().sum(dim=2).sqrt()
-        return out.reshape(-1, *self.shape)
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C / size, ...)
+        return x.unflatten(1, (-1, self.size)).square().sum(dim=2).sqrt()
 
 
-@rule(WindowPool)
-def _windows(module: WindowPool, shape: Shape) -> Bound:
-    """Largest numbers and norms of a window are 1-Lipschitz; √r where r windows share a coordinate."""
-    index, count = module.index, math.prod(shape)
-    if index.ndim != 2 or len(index) != math.prod(module.shape) or not index.numel():
-        raise NotCertifiedError(
-            f"WindowPool of shape {tuple(index.shape)} gives no {module.shape}."
-        )
-    if not -1 <= int(index.min()) <= int(index.max()) < count or module.kind not in ("max", "l2"):
-        raise NotCertifiedError(f"WindowPool reads coordinates that examples of {shape} lack.")
-    if module.kind == "max" and bool((index < 0).all(dim=1).any()):
-        raise NotCertifiedError("WindowPool has a window without a coordinate: infinite.")
-    shared = int(torch.bincount(index[index >= 0], minlength=1).max())
-    return Bound(sqrt_up(float(shared)), f"WindowPool: √{shared}, windows on a coordinate")
+@rule(GroupNorms)
+def _group_norms(module: GroupNorms, shape: Shape) -> Bound:
+    """A norm is 1-Lipschitz, and no two groups share a channel."""
+    if not shape or module.size < 1 or shape[0] % module.size:
+        raise NotCertifiedError(f"GroupNorms of {module.size} channels take no {tuple(shape)}.")
+    return Bound(1.0, "GroupNorms: norms of groups of channels")
 
 
-@rounding_rule(WindowPool)
-def _windows_round(module: WindowPool, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
-    """R2 for maxima.  A sum of K squares is off by γ_{K+1} of itself, its root by less, and rounded once.
+@rounding_rule(GroupNorms)
+def _group_norms_round(module: GroupNorms, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """A sum of K squares is off by γ_{K+1} of itself, its root by less, and rounded once.
 
     What underflows is K smallest numbers at most, and moves a root by the root of that.
     """
-    if module.kind == "max":
-        return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
-    a, (outputs, count) = analysis.arithmetic.elementwise, module.index.shape
-    lost = math.sqrt(outputs * (count + 2)) * math.sqrt(a.tiny)
-    size = analysis.lipschitz(module, shape) * number(ball.norm)
+    a, count = analysis.arithmetic.elementwise, module.size
+    lost = math.sqrt(math.prod(shape) / count * (count + 2)) * math.sqrt(a.tiny)
     if 2 * count * ball.largest**2 >= a.largest:
         return analysis.step(module, shape, ball, math.inf)
-    return analysis.step(module, shape, ball, (a.gamma(count + 2) * size + lost) * UP)
+    local = (a.gamma(count + 2) * number(ball.norm) + lost) * UP
+    return analysis.step(module, shape, ball, local)
+
+
+class Mask(nn.Module):
+    """Keeps some entries of an example, and puts zeros for the others.
+
+    Arguments:
+        keep: Which entries are kept, boolean, with the shape of an example.
+    """
+
+    keep: Tensor
+
+    def __init__(self, keep: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("keep", keep.bool())
+
+    def extra_repr(self) -> str:
+        return f"shape={tuple(self.keep.shape)}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, *S) -> (B, *S)
+        return x.where(self.keep, 0.0)
+
+
+@rule(Mask)
+def _mask(module: Mask, shape: Shape) -> Bound:
+    """A diagonal matrix of ones and zeros: of entries alone, if examples have no shape."""
+    if shape and tuple(shape) != tuple(module.keep.shape):
+        raise NotCertifiedError(f"Mask of shape {tuple(module.keep.shape)} takes no {tuple(shape)}.")
+    return Bound(1.0, "Mask: keeps entries, or puts zeros")
+
+
+@rounding_rule(Mask)
+def _mask_round(module: Mask, shape: Shape, ball: Ball, analysis: Analysis) -> Ball:
+    """R2: zeros, or what is there."""
+    return analysis.step(module, shape, ball, 0.0, grid=ball.grid)

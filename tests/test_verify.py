@@ -233,8 +233,19 @@ def _branch_that_broadcasts(meta: Meta, arrays: Arrays) -> None:
     """A branch of one channel where the other has four."""
     branch = node(meta, "branches")["branches"][1]
     convolution = next(each for each in nodes(branch) if each["op"] == "conv")
-    for field in ("weight", "bias"):
-        arrays[convolution[field]] = arrays[convolution[field]][:1]
+    arrays[convolution["weight"]] = arrays[convolution["weight"]][:, :1]
+    arrays[convolution["bias"]] = arrays[convolution["bias"]][:1]
+
+
+def _groups(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Meta, Arrays], None]:
+    """Changes the weight of the convolution that has two groups."""
+
+    def changed(meta: Meta, arrays: Arrays) -> None:
+        own = [each["weight"] for each in nodes(meta["network"]) if each["op"] == "conv"]
+        [name] = [name for name in own if len(arrays[name]) == 2]
+        arrays[name] = change(arrays[name])
+
+    return changed
 
 
 def _shared_array(meta: Meta, arrays: Arrays) -> None:
@@ -292,16 +303,18 @@ TAMPERS: dict[str, Callable[[Meta, Arrays], None]] = {
     "a transposed weight": _array("head.weight", lambda w: np.ascontiguousarray(w.T)),
     "a bias that broadcasts": _bias_of_one,
     "a bias with an axis": _array("head.bias", lambda b: b[None]),
-    "another padding": _node("conv", 0, padding=[0, 0]),
-    "more padding": _node("conv", 0, padding=[2, 1]),
-    "negative padding": _node("conv", 0, padding=[-1, 1]),
-    "padding of one axis": _node("conv", 0, padding=[1]),
-    "padding of another kind": _node("conv", 0, padding="reflect"),
-    "fewer groups": _node("conv", 2, groups=1),
-    "a circle for zeros": _node("conv", 0, padding="circular"),
-    "zeros for a circle": _node("conv", 1, padding=[1, 1]),
-    "no groups": _node("conv", 2, groups=0),
-    "groups as a float": _node("conv", 2, groups=2.0),
+    "a smaller circle": _node("gather", 0, shape=[2, 6, 6]),
+    "a larger circle": _node("gather", 0, shape=[2, 8, 7]),
+    "a circle with an axis more": _node("gather", 0, shape=[2, 7, 7, 1]),
+    "a circle of none": _node("gather", 0, shape=[2, 7, 0]),
+    "a circle in words": _node("gather", 0, shape="image"),
+    "the circle of the image for one with zeros": _children(lambda c: c.pop(_first(c, "gather"))),
+    "padding": _node("conv", 0, padding=[1, 1]),
+    "fewer groups": _groups(lambda w: w.reshape(1, 8, *w.shape[2:])),
+    "more groups": _groups(lambda w: w.reshape(4, 2, *w.shape[2:])),
+    "no groups": _groups(lambda w: w[:0]),
+    "a weight without groups": _groups(lambda w: w[0]),
+    "taps elsewhere": _groups(lambda w: w[..., ::-1].copy()),
     "a sum side by side": _node("branches", join="stack"),
     "a sum of groups of channels": _node("branches", join=[2, 2]),
     "branches joined in no way": _node("branches", join="product"),
@@ -319,7 +332,7 @@ TAMPERS: dict[str, Callable[[Meta, Arrays], None]] = {
     "a network that is a table": _meta(network={}),
     "a network in words": _meta(network="a network"),
     "an extra field": _node("sort", note="trust me"),
-    "a missing field": lambda m, a: node(m, "conv").pop("groups"),
+    "a missing field": lambda m, a: node(m, "conv").pop("bias"),
     "an extra key": _meta(extra=1),
     "a missing key": lambda m, a: m.pop("classes"),
     "another number of classes": _meta(classes=3),

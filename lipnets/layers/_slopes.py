@@ -6,7 +6,7 @@ from torch import nn
 
 from ..bounds import NotCertifiedError, lipschitz
 from ..exact import Round
-from ..operations import PiecewiseLinear
+from ..operations import Mask, PiecewiseLinear
 
 _ALWAYS = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Sigmoid),
@@ -20,10 +20,10 @@ def has_unit_slopes(activation: nn.Module) -> bool:
     So do continuous functions whose derivatives are in [0, 1]: 1 − tanh², σ(1 − σ) ≤ ¼, (1 + |x|)⁻²,
     1 − σ, tanh², and pieces of slope 0 and 1; slopes of 1 and a for LeakyReLU, of 1 and αeˣ, x ≤ 0,
     for ELU.  Sorting is 1-Lipschitz, but its secants are permutations: it is none of them.  Slopes
-    of compositions multiply; a `Round` is the program of the identity.
+    of compositions multiply; a `Round` is the program of the identity, and a `Mask` has slopes of 0 and 1.
     """
     if type(activation) is nn.Sequential:
-        return all(type(child) is Round or has_unit_slopes(child) for child in activation)
+        return all(type(child) in (Round, Mask) or has_unit_slopes(child) for child in activation)
     if type(activation) is PiecewiseLinear:
         return activation.has_slopes_in(0, 1)
     if isinstance(activation, nn.LeakyReLU):

@@ -16,7 +16,7 @@ from lipnets import Bound, NotCertifiedError, bounds, layers, lipschitz
 from lipnets.exact import Round
 from lipnets.layers import Concat, Parallel, Residual, Scale, Standardize
 from lipnets.layers.householder_activation import StoredHouseholder
-from lipnets.operations import PiecewiseLinear, WindowPool
+from lipnets.operations import GroupNorms, Mask, PiecewiseLinear
 from lipnets.program import Affine, AxisMaps, Gather
 
 Shape = tuple[int, ...]
@@ -151,16 +151,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
         (3, 2),
         1.0,
     ),
-    "WindowPool, largest": (
-        lambda: WindowPool("max", torch.tensor([[0, 1, -1], [1, 2, 3], [3, 4, 5]]), (3,)),
-        (2, 3),
-        0.7,
-    ),
-    "WindowPool, norms": (
-        lambda: WindowPool("l2", torch.tensor([[0, 1, 2], [2, 1, 0], [3, -1, -1]]), (3, 1)),
-        (4,),
-        1.0,
-    ),
+    "GroupNorms": (lambda: GroupNorms(2), (4, 2), 1.0),
+    "Mask": (lambda: Mask(torch.tensor([[True, False], [False, True]])), (2, 2), 1.0),
     "StoredHouseholder": (lambda: StoredHouseholder(torch.randn(2, 3, 2)), (6, 2), 0.2),
     "StoredFilter2d": (lambda: layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, high=0.3).materialize((2, 6, 6)), (2, 6, 6), 1.0),
 }  # fmt: skip

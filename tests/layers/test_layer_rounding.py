@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lipnets import layers, lipschitz
 from lipnets.layers import Concat, Parallel, Residual
 from lipnets.layers.householder_activation import StoredHouseholder
-from lipnets.operations import PiecewiseLinear, WindowPool
+from lipnets.operations import GroupNorms, PiecewiseLinear
 from lipnets.program import Affine, lower
 from lipnets.rounding import ARITHMETICS, Analysis, Ball, norms
 
@@ -146,10 +146,6 @@ def between_knots(module: PiecewiseLinear) -> Exact:
     return function
 
 
-def window() -> WindowPool:
-    return WindowPool("l2", torch.tensor([[0, 1, 2, -1]]), (1,))
-
-
 # name: (module, its exact function, shape, least share of the bound that is measured in float32)
 CASES = {
     "householder": (reflections, householder, (8,), 0.01),
@@ -169,12 +165,7 @@ CASES = {
         0.03,
     ),
     "piecewise_linear": (lines, between_knots, (8,), 0.005),
-    "window_pool": (
-        window,
-        lambda module: lambda x: [number(sum(v * v for v in x[:3])).sqrt()],
-        (4,),
-        0.03,
-    ),
+    "group_norms": (lambda: GroupNorms(4), lambda module: root_of_window(1), (4,), 0.03),
     "residual": (lambda: Residual(affine(8)), summed, (8,), 0.1),
 }
 
