@@ -5,6 +5,10 @@ of max |c| ‖W‖.  In floats W̃ = fl(cW) is off by u |W̃| entrywise, and a c
 has a norm of Σ ‖K_t‖_F ≤ √T ‖K‖_F at most, being a sum of T shifts, each times a matrix: so
 ‖diag(c) W‖ ≤ ‖W̃‖ + 2u √T ‖W̃‖_F.
 
+**Frequencies.**  Convolutions with what is between them are bounded by the theorem of `frequencies`, as many
+together as take little time.  Factors moved from one convolution into the next, through activations that
+allow it, are among its multipliers.
+
 **Windows.**  A chain is cut into pieces, each bounded as a whole by the theorem of `joint` where it
 is small enough, the last one for each pair of outputs; constants of pieces multiply.
 """
@@ -26,11 +30,14 @@ from ..layers.residual import Residual
 from ..linalg import ETA, ROOT_2_UP, U, add_up, mul_up, sqrt_up, sums_of_squares
 from ..program import Affine
 from ..rounding import Analysis
+from .frequencies import frequency_bound, frequency_costs
 from .joint import LINEAR, joint_bounds, unknowns
 
 LARGEST = 768  # unknowns of a window
 WIDEST = 4096  # coordinates of activations of which bases are written down
 _EFFORT = 1e10  # floating-point operations for the multipliers of a window
+_FREQUENCIES = 2e10  # and for convolutions of which more are bounded together than need be
+_FEWEST = 3e11  # and for the fewest
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ def bounded(
             continue
         settle()
         rule = f"Joint: {len(piece)} operations, {found.secants} unknowns of secants"
-        plain = _product(piece, analysis)
+        plain = _product(piece, analysis, frequencies=False)
         joint = Bound(found.joint, rule, (plain,)) if found.joint < plain.value else plain
         pairs = found.pairs if final else pairs
         parts.insert(0, joint)
@@ -210,20 +217,59 @@ def _multiplied(parts: list[Bound]) -> Bound:
     return Bound(mul_up(*(part.value for part in parts)), "Product of its parts", tuple(parts))
 
 
-def _product(operations: list[Operation], analysis: Analysis) -> Bound:
-    """The product of constants, factors of channels being folded into their neighbours."""
+def _product(operations: list[Operation], analysis: Analysis, *, frequencies: bool = True) -> Bound:
+    """The product of constants: convolutions together, factors of channels with their neighbours."""
     parts, index = [], 0
     while index < len(operations):
+        count = _together(operations[index:], analysis) if frequencies else 0
+        if count:
+            piece = operations[index : index + count]
+            parts.append(_by_frequencies(piece, analysis))
+            index += count
+            continue
         pair = operations[index : index + 2]
-        known = [_single(each, analysis) for each in pair]
-        folded = _folded(pair, known, analysis) if len(pair) == 2 else None
-        if folded is not None:
-            parts.append(folded)
-            index += 2
-        else:
-            parts.append(known[0])
-            index += 1
+        folded = _folded(pair, analysis) if len(pair) == 2 else None
+        parts.append(_single(pair[0], analysis) if folded is None else folded)
+        index += 1 if folded is None else 2
     return _multiplied(parts) if parts else Bound(1.0, "Nothing is applied")
+
+
+def _together(operations: list[Operation], analysis: Analysis) -> int:
+    """How many operations, the first of them, are bounded by `frequencies`: 0 for none.
+
+    They begin and end with a convolution or a sum, but for factors of channels, and are at least two
+    of them, or one sum.
+    """
+    if not (_heavy(operations[0]) or type(operations[0].module) is Affine):
+        return 0
+    modules = [each.module for each in operations]
+    costs = frequency_costs(modules, operations[0].shape, analysis)
+    best, seen = 0, 0
+    for index, (each, cost) in enumerate(zip(operations, costs, strict=False)):
+        if not _heavy(each):
+            best += index == best > 0 and type(each.module) is Affine
+            continue
+        seen += 1
+        few = seen == 2 or forward_owner(type(each.module)) is Residual
+        if cost <= _FREQUENCIES or (few and not best and cost <= _FEWEST):
+            best = index + 1 if few or best else 0
+    return best
+
+
+def _heavy(operation: Operation) -> bool:
+    module = operation.module
+    return isinstance(module, conv._ConvNd) or forward_owner(type(module)) is Residual  # noqa: SLF001
+
+
+def _by_frequencies(operations: list[Operation], analysis: Analysis) -> Bound:
+    """The bound of `frequencies`, or, where constants of operations are better, their product."""
+    modules = [each.module for each in operations]
+    plain = _multiplied([analysis.bound(each.module, each.shape) for each in operations])
+    found = frequency_bound(modules, operations[0].shape, analysis, _FEWEST)
+    if found is None or found.value >= plain.value:
+        return _product(operations, analysis, frequencies=False)
+    rule = f"Frequencies: {len(operations)} operations, {found.secants} unknowns of secants"
+    return Bound(found.value, rule, (plain,))
 
 
 def _single(operation: Operation, analysis: Analysis) -> Bound:
@@ -253,7 +299,7 @@ def _single(operation: Operation, analysis: Analysis) -> Bound:
     return found if found.value < known.value else known
 
 
-def _folded(pair: list[Operation], known: list[Bound], analysis: Analysis) -> Bound | None:
+def _folded(pair: list[Operation], analysis: Analysis) -> Bound | None:
     """A linear map with a factor for each channel before or after it, if that is tighter."""
     first, second = (each.module for each in pair)
     if type(first) is Affine and isinstance(second, (nn.Linear, conv._ConvNd)):  # noqa: SLF001
@@ -283,6 +329,7 @@ def _folded(pair: list[Operation], known: list[Bound], analysis: Analysis) -> Bo
     taps = math.prod(weight.shape[2:])
     size = sqrt_up(float(sums_of_squares(copied.weight.detach().flatten()[None, None])))
     value = add_up(norm, mul_up(2 * U, sqrt_up(float(taps)), size), mul_up(ETA, weight.numel()))
+    known = [analysis.bound(each.module, each.shape) for each in pair]
     if value >= mul_up(known[0].value, known[1].value):
         return None
     return Bound(value, "Factors of channels folded into a linear map", tuple(known))

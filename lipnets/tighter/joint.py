@@ -74,7 +74,7 @@ from ..linalg import (
 from ..program import Affine, AxisMaps, Gather
 from ..rounding import UP, Analysis, Ball
 from .multipliers import System, best_multipliers
-from .secants import group_size, slopes
+from .secants import group_size, mean_and_half, slopes
 
 LINEAR = (
     *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Round),
@@ -290,10 +290,7 @@ class _Differences:
         return State(matrix, error, reach)
 
     def _bent(self, state: State, low: Tensor, high: Tensor) -> State:
-        mean = (low + high) / 2
-        half = torch.maximum(high - mean, mean - low)
-        half = torch.where(half == 0, half, half * (1 + 4 * U) + ETA)
-        mean, half = (each.expand(state.shape) for each in (mean, half))
+        mean, half = (each.expand(state.shape) for each in mean_and_half(low, high))
         moving = (half > 0).flatten()
         if not moving.any():
             after = mean * state.matrix

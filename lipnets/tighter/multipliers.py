@@ -7,9 +7,10 @@ Shanno with a limited memory, a barrier −μ log det H keeping H positive by fa
 eigenvalue of Y H⁻¹ Yᵀ, the norm of order p of its eigenvalues stands in.
 """
 
-__all__ = ["System", "best_multipliers"]
+__all__ = ["System", "best_multipliers", "minimized"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ def best_multipliers(system: System, effort: float, power: int = 1) -> Tensor | 
         evaluations = int(min(300, max(12, effort / cost)))
         for barrier in _BARRIERS:
             problem.barrier = barrier / system.count
-            logs = _minimize(problem, logs, evaluations // len(_BARRIERS))
+            logs = minimized(problem.value, logs, evaluations // len(_BARRIERS))
     return (logs / 2).exp()
 
 
@@ -176,9 +177,17 @@ class _Problem:
         return logs
 
 
-def _minimize(problem: _Problem, logs: Tensor, evaluations: int) -> Tensor:
-    """The best of the points that a quasi-Newton method visits."""
-    found = problem.value(logs)
+def minimized(
+    function: Callable[[Tensor], tuple[float, Tensor] | None], logs: Tensor, evaluations: int
+) -> Tensor:
+    """The best of the points that a quasi-Newton method visits.
+
+    Arguments:
+        function: The function and its derivative; None where it is infinite.
+        logs: The point to start from.
+        evaluations: How often it may be evaluated.
+    """
+    found = function(logs)
     if found is None:
         return logs
     value, slope = found
@@ -192,7 +201,7 @@ def _minimize(problem: _Problem, logs: Tensor, evaluations: int) -> Tensor:
         length = min(1.0, 4.0 / step.abs().max().item())
         before = (value, slope, logs)
         while used < evaluations:
-            tried = problem.value(logs + length * step)
+            tried = function(logs + length * step)
             used += 1
             if tried is not None and tried[0] <= value + 1e-4 * length * (step @ slope).item():
                 logs = logs + length * step

@@ -4,7 +4,7 @@ For an activation that acts on each entry alone, σ(s) − σ(t) = d (s − t) w
 the largest slope of σ between s and t.  Sorting and its kin act on groups of channels: see `joint`.
 """
 
-__all__ = ["group_size", "slopes"]
+__all__ = ["group_size", "mean_and_half", "slopes"]
 
 import math
 
@@ -16,6 +16,7 @@ from ..layers.absolute import Abs, BetaAbs
 from ..layers.groupsort import FullSort, GroupSort, MaxMin
 from ..layers.n_activation import NActivation
 from ..layers.spline import LinearSpline
+from ..linalg import ETA, U
 from ..program import channels
 
 Range = tuple[Tensor, Tensor]
@@ -83,6 +84,13 @@ def slopes(
     top = lipschitz(module, shape).value
     least = 1 - top if owner in (nn.GELU, nn.SiLU) else 0.0
     return tuple(torch.tensor(end, dtype=torch.float64) for end in (least, top))  # pyright: ignore
+
+
+def mean_and_half(low: Tensor, high: Tensor) -> Range:
+    """Numbers m and h with [low, high] in [m − h, m + h], h being rounded upwards."""
+    mean = (low + high) / 2
+    half = torch.maximum(high - mean, mean - low)
+    return mean, torch.where(half == 0, half, half * (1 + 4 * U) + ETA)
 
 
 def _slope_below(module: nn.Module, owner: type, shape: Shape) -> Tensor | None:
