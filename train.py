@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lipnets import data, experiment, layers, losses, models, optim
+from lipnets import data, distributed, experiment, layers, losses, models, optim
 from lipnets.bounds import NotCertifiedError
 from lipnets.certify import certify
-from lipnets.config import Config, ConfigError, json_schema, load_config
+from lipnets.config import Config, ConfigError, json_schema, load_config, parse_config
 from lipnets.data import Dataset
 from lipnets.experiment import ExperimentError, build_model, build_optimizer, load_data
 from lipnets.linalg import UnsoundArithmeticError
@@ -38,11 +38,17 @@ EXAMPLES = """examples:
   python train.py --resume --out runs/slow       go on after an interruption
   python train.py --list                         what configs can name
   python train.py --schema > schema.json         their JSON Schema, for an editor
+  torchrun --nproc-per-node=2 train.py CONFIG    with two processes, each a part of every batch
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status; mistakes are told in a sentence."""
+    """Runs the command and returns its exit status; of several processes, the first one speaks."""
+    return distributed.command(lambda: alone(arguments))
+
+
+def alone(arguments: Sequence[str] | None) -> int:
+    """Runs the command in this process; mistakes are told in a sentence."""
     args = parse(arguments)
     try:
         if args.schema:
@@ -55,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted{how_to_resume(args)}", file=sys.stderr)
         return 130
     except NonFiniteLossError as error:
-        kept = f"{args.out} keeps the history, and the last state that was saved"
+        kept = f"{args.out} keeps the history, and the states that were saved"
         print(
             f"error: {error}\n{kept}: choose another --out for the next attempt.", file=sys.stderr
         )
@@ -125,29 +131,22 @@ def print_names() -> None:
 def train(args: argparse.Namespace, console: Console) -> None:
     """Trains a network, or goes on with it, and prints what came out."""
     started = time.monotonic()
-    device = find_device(args.device)
-    changes = [
-        *args.overrides,
-        *([f"data.dir={json.dumps(args.data_dir)}"] if args.data_dir else []),
-        *(["compute.compile=true"] if args.compile else []),
-    ]
-    if args.resume:
-        run = Run.open(args.out)
-        before = run.config()
-        config = load_config(args.config or run.path / "config.yaml", changes)
-        dataset = load_data(config)
-        config = config.fitted_to(dataset)
-        refuse_changes(run, before, config)
+    device = find_device(distributed.device_name(args.device))
+    # Others are told by the first process what to train, and wait until its files are in order.
+    first = prepare(args) if distributed.is_first() else None
+    tree = distributed.from_first(lambda: first[1].to_tree() if first else {})
+    if first is not None:
+        run, config, dataset = first
     else:
-        Run.check_free(args.out)
-        config = load_config(args.config, changes)
+        run, config = None, parse_config(tree)
         dataset = load_data(config)
-        config = config.fitted_to(dataset)
 
     model = build_model(config, device)
     untrained = Step(0, 0.0, model, tuple(dataset.train.images.shape[1:]))
-    with console.status("Certifying the untrained network, so that no training is in vain"):
-        bound = certify_first(untrained)
+    bound = math.nan
+    if distributed.is_first():
+        with console.status("Certifying the untrained network, so that no training is in vain"):
+            bound = certify_first(untrained)
     build_optimizer(model, config)  # what it refuses is told before a directory is made
     parameters = sum(each.numel() for each in model.parameters())
     console.print(
@@ -156,15 +155,37 @@ def train(args: argparse.Namespace, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    run = Run.open(args.out) if args.resume else Run.create(args.out, config)
+    if distributed.is_first() and run is None:
+        run = Run.create(args.out, config)
     moments: list[tuple[float, float]] = []  # the first and the last: epoch, seconds
     with progress(console, config) as show:
         for step, records in experiment.train(run, config, dataset, untrained):
             show(step, records)
             moments = [*moments[:1], (step.epoch, time.monotonic())]
-    print_results(
-        console, run, dataset, time.monotonic() - started, speed_of(moments, config, dataset)
-    )
+    if run is not None:
+        speed = speed_of(moments, config, dataset)
+        print_results(console, run, dataset, time.monotonic() - started, speed)
+
+
+def prepare(args: argparse.Namespace) -> tuple[Run | None, Config, Dataset]:
+    """The run to go on with, if there is one, and what is to be trained on which data."""
+    changes = [
+        *args.overrides,
+        *([f"data.dir={json.dumps(args.data_dir)}"] if args.data_dir else []),
+        *(["compute.compile=true"] if args.compile else []),
+    ]
+    if not args.resume:
+        Run.check_free(args.out)
+        config = load_config(args.config, changes)
+        dataset = load_data(config)
+        return None, config.fitted_to(dataset), dataset
+    run = Run.open(args.out)
+    before = run.config()
+    config = load_config(args.config or run.path / "config.yaml", changes)
+    dataset = load_data(config)
+    config = config.fitted_to(dataset)
+    refuse_changes(run, before, config)
+    return run, config, dataset
 
 
 def speed_of(moments: list[tuple[float, float]], config: Config, dataset: Dataset) -> str:

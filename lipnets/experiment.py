@@ -16,12 +16,14 @@ from torch.optim import Optimizer
 from . import data, losses, models, optim, recorders
 from .config import Config
 from .data import Dataset
+from .distributed import from_first
 from .margin_slopes import MarginSlopes
 from .recorders import Recorder, every
 from .records import Record
 from .runs import Run
 from .seeds import derived_seed
 from .training import (
+    NonFiniteLossError,
     Step,
     fit,
     moving_average,
@@ -81,7 +83,7 @@ def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
 
 
 def train(
-    run: Run, config: Config, dataset: Dataset, untrained: Step
+    run: Run | None, config: Config, dataset: Dataset, untrained: Step
 ) -> Iterator[tuple[Step, list[Record]]]:
     """Trains a model, from the last state that was saved, and writes all that is to be kept.
 
@@ -89,8 +91,11 @@ def train(
     draw is one of the seed and the step: a training that goes on in the midst of an epoch draws the
     batches before once more, and then has the same bits as one that was never interrupted.
 
+    Processes that train together all call it; the first reads and writes, others have what it reads
+    from it: there is one history to take back, and machines need not share a disk.
+
     Arguments:
-        run: The run directory, with or without a state.
+        run: The run directory, with or without a state; None for all processes but the first.
         config: Its config.
         dataset: The data set.
         untrained: The model before the first step.
@@ -143,25 +148,32 @@ def train(
     augment = [{"name": each.name, **each.arguments} for each in config.data.augment]
     augment = data.augment.build(augment) if augment else None
 
-    record = recorders.together(_recorders(config, chosen, dataset, model, optimizer, steps, total))
+    record = recorders.together(
+        _recorders(config, chosen, dataset, model, optimizer, steps, total) if run else []
+    )
 
     def write(step: Step) -> list[Record]:
         records = list(record(step))
-        if records:
+        if run and records:
             run.log(records)
         return records
 
     def save(step: int) -> None:
+        if run is None:
+            return
         state = training_state(model, optimizer, scheduler, average)
         memory = None if slopes is None else slopes.state_dict()
         recorded = record.state_dict()
         run.save_state({"step": step, "recorders": recorded, "slopes": memory, **state})
 
     taken = 0
-    if state := run.load_state():
+    kept_steps: list[int] = []
+    if state := from_first(lambda: run.load_state() if run else None):
         taken = state["step"]
+        kept_steps.append(taken)
         restore_state(state, model, optimizer, scheduler, average)
-        record.load_state_dict(state["recorders"])
+        if run:
+            record.load_state_dict(state["recorders"])
         if slopes is not None and taken % steps:
             slopes.load_state_dict(state["slopes"])
     else:
@@ -176,7 +188,7 @@ def train(
         last = min(steps, total - epoch * steps)
         if slopes is not None and before == 0 and epoch > 0:
             slopes.refresh()  # its constants are those of the weights at the start of an epoch
-        with _compiling(config):
+        with _compiling(config), _naming_state(run, kept_steps):
             for step in fit(
                 *(model, islice(batches, before, last), loss_fn, optimizer, scheduler),
                 steps_per_epoch=steps,
@@ -187,13 +199,19 @@ def train(
                 average=average,
                 seed=config.seed,
             ):
-                records = write(step)
                 late = time.monotonic() - saved > 60 * config.record.state_minutes
-                if late or step.index % steps == 0 or step.index == total:
+                due = late or step.index % steps == 0 or step.index == total
+                if due:
+                    _refuse_not_finite(model, step.index)
+                records = write(step)
+                if due:
                     save(step.index)
+                    kept_steps.append(step.index)
                     saved = time.monotonic()
                 yield step, records
 
+    if run is None:
+        return
     run.save_model(kept)
     certificate = Step(total, total / steps, kept, untrained.shape).certificate
     held_out = dataset.test[:_CERTIFIED]
@@ -217,6 +235,29 @@ def _recorders(
         every(rhythm, recorders.certified(dataset.test, "test"), last=total),
         every(rhythm, recorders.bounds(), last=total),
     ]
+
+
+def _refuse_not_finite(model: nn.Module, step: int) -> None:
+    """Makes sure that the last state has weights to go on from."""
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise NonFiniteLossError(
+                f"Values of '{name}' are not finite after step {step}: use a smaller learning rate.",
+                step,
+            )
+
+
+@contextmanager
+def _naming_state(run: Run | None, kept: list[int]) -> Iterator[None]:
+    """Says what there is to go on from where numbers stop to be finite."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        last = "No state had been saved."
+        if run and kept:
+            path = run.path / "state/training.pt"
+            last = f"The last good state is that of step {kept[-1]}, in {path}."
+        raise NonFiniteLossError(f"{error} {last}", error.step) from error
 
 
 def _initial_weights(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -26,8 +26,10 @@ from .bounds import Shape
 from .certify import Certificate, certify
 from .compat import ensure_torchvision
 from .data import Labels, Mixed
+from .distributed import parallel, rank, whole_batch
 from .export import export
 from .losses import Loss
+from .nonfinite import first_cause
 from .seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -37,7 +39,16 @@ Batch = tuple[Tensor, Labels]  # images (B, C, H, W) in [0, 1], labels (B,)
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or its gradient is not finite: the step was not taken, the weights are as before."""
+    """The loss or its gradient is not finite: the step was not taken, the weights are as before.
+
+    Arguments:
+        message: What is not finite at which step, and where the first such value came from.
+        step: The number of the step.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ def fit(
     The host waits for the device once a step, for the loss and the norm of its gradient; the next
     batch is prepared before that.
 
+    Processes that train together all do this, each with all batches: see `lipnets.distributed`.
+
     Arguments:
         model: The model; training mode is set before each step, as whoever receives a step may
             have changed it.
@@ -113,7 +126,8 @@ def fit(
         clip_grad_norm: The ℓ2 norm that longer gradients are scaled down to.
         average: The moving average of the model, updated after every optimization step.
         seed: The seed of what layers such as dropout draw, from torch's global generators, which are
-            seeded anew for each step; if it is left out, they are left alone.
+            seeded anew for each step, and otherwise on each rank; if it is left out, they are left
+            alone.
 
     Raises:
         NonFiniteLossError: If the loss of a batch or its gradient is not finite, before the step
@@ -122,22 +136,30 @@ def fit(
     """
     needed = slopes if getattr(loss_fn, "needs_slopes", False) else None
     kept = model if average is None else average.module
+    run = forward or model
     index, source = start, iter(batches)
+    place = ("rank", rank()) if rank() else ()  # where layers draw what others do not
     batch = next(source, None)
     while batch is not None:
         index += 1
         images, labels = batch
         model.train()
         if seed is not None:
-            torch.manual_seed(derived_seed(seed, "step", index))
-        logits = (forward or model)(images)
-        loss = _loss(loss_fn, logits, labels, () if needed is None else (needed(),))
+            torch.manual_seed(derived_seed(seed, "step", index, *place))
+        logits = run(images)
+        given = () if needed is None else (needed(),)
+        loss = _loss(loss_fn, logits, labels, given)
         optimizer.zero_grad()
         loss.backward()
         gradients = [each.grad for each in model.parameters() if each.grad is not None]
         total_norm = get_total_norm(gradients)
         batch = next(source, None)
-        value, norm = _finite(loss, total_norm, index)
+        value, norm = _numbers(loss, total_norm)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            if seed is not None:
+                torch.manual_seed(derived_seed(seed, "step", index, *place))
+            cause = first_cause(model, run, images, logits, loss, *given)
+            raise _non_finite(value, norm, index, cause)
         if clip_grad_norm is not None:
             clip_grads_with_norm_(model.parameters(), clip_grad_norm, total_norm)
         lr = optimizer.param_groups[0]["lr"]
@@ -171,11 +193,13 @@ def training_forward(
         compiled: Whether `torch.compile` compiles it: once for each size of batches.
 
     Returns:
-        A function of images (B, C, H, W) to logits (B, K).
+        A function of images (B, C, H, W) to logits (B, K): of processes that train together, each
+        computes a part of them.
     """
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run = torch.compile(model, dynamic=False) if compiled else model
+    run = parallel(model)
+    run = torch.compile(run, dynamic=False) if compiled else run
 
     def forward(images: Tensor) -> Tensor:
         if channels_last:
@@ -186,7 +210,7 @@ def training_forward(
             logits = run(images)
         return logits.to(images.dtype)
 
-    return forward
+    return whole_batch(forward, model)
 
 
 def moving_average(
@@ -264,13 +288,17 @@ def _loss(loss_fn: Loss, logits: Tensor, labels: Labels, slopes: tuple[Tensor, .
     return loss_fn(logits, labels, *slopes)
 
 
-def _finite(loss: Tensor, norm: Tensor, index: int) -> tuple[float, float]:
+def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
     """The loss and the norm of its gradient, brought from the device together."""
-    numbers = torch.stack([loss.detach().double(), norm.to(loss.device, torch.float64)]).tolist()
-    for what, value in zip(("loss", "gradient"), numbers, strict=True):
-        if not math.isfinite(value):
-            raise NonFiniteLossError(
-                f"The {what} is {value} at step {index}, and the step was not taken: use a smaller "
-                "learning rate, or look for values that are not finite in the data."
-            )
-    return numbers[0], numbers[1]
+    numbers = [loss.detach().double(), norm.to(loss.device, torch.float64)]
+    value, length = torch.stack(numbers).tolist()
+    return value, length
+
+
+def _non_finite(loss: float, norm: float, index: int, cause: str) -> NonFiniteLossError:
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm}"
+    return NonFiniteLossError(
+        f"The {what} at step {index}, and the step was not taken: {cause}. Use a smaller learning "
+        "rate, or look for what is wrong with the data.",
+        index,
+    )

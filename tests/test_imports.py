@@ -14,7 +14,7 @@ import lipnets
 PACKAGE = Path(lipnets.__file__).parent
 LEVELS = [  # a room may import from the rooms above it, and from itself
     {"verify"},
-    {"atomic", "linalg", "registry", "records", "compat", "seeds"},
+    {"atomic", "linalg", "registry", "records", "compat", "seeds", "distributed"},
     {"convolutions"},
     {"bounds"},
     {
@@ -43,7 +43,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
         "margin_slopes",
     },
     {"dynamics"},
-    {"metrics", "losses", "optim", "data", "training", "recorders", "probes"},
+    {"metrics", "losses", "optim", "data", "nonfinite", "training", "recorders", "probes"},
     {"runs", "config", "report"},
     {"experiment"},
 ]

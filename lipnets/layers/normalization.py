@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import Bound, NotCertifiedError, Shape, rule
+from ..distributed import batch_mean
 from ..linalg import mul_up, sqrt_up
 from ..program import Affine, AxisMaps, channels, lowering
 from ._registry import Card, add
@@ -113,7 +114,7 @@ class BatchLipNorm(nn.Module):
         centered = x - _column(_mean(self, x), x)
         variances = self.running_var
         if self.training:
-            variances = centered.square().mean(dim=_but_channels(x))
+            variances = batch_mean(centered.square(), _but_channels(x))
             _update(self.running_var, variances, self.momentum)
         deviation = (variances.mean() + self.eps).clamp_min(self.least).sqrt()
         return _shift(centered / deviation, self.bias)
@@ -165,7 +166,7 @@ def _mean(module: BatchCentering | BatchLipNorm, x: Tensor) -> Tensor:
         )
     if not module.training:
         return module.running_mean
-    mean = x.mean(dim=_but_channels(x))
+    mean = batch_mean(x, _but_channels(x))
     _update(module.running_mean, mean, module.momentum)
     return mean
 
