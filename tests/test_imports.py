@@ -46,6 +46,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"metrics", "losses", "optim", "data", "nonfinite", "training", "recorders", "probes"},
     {"runs", "config", "report"},
     {"experiment"},
+    {"studies"},
 ]
 
 

@@ -17,7 +17,9 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataConfig",
+    "DriversConfig",
     "EmaConfig",
+    "LedgerConfig",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "parse_config",
+    "read_overrides",
 ]
 
 import inspect
@@ -249,6 +252,36 @@ class EmaConfig(Section):
     warmup: bool = False
 
 
+class LedgerConfig(Section):
+    """The ledger of what moves the norms of weights: see `lipnets.recorders.ledger`.
+
+    Arguments:
+        every: The number of steps between two entries in the history; each step counts in any case.
+            About a hundredth of the training by default.
+        effective: Whether weights are followed as parametrizations make them, not the parameters
+            behind: they are then computed once more in each step.
+        norm: `operator` or, for convolutions, `reshape`, which bounds nothing.
+        bands: The number of bands of frequencies in which convolutions are followed besides.
+    """
+
+    every: PositiveInt | None = None
+    effective: bool = False
+    norm: Literal["operator", "reshape"] = "operator"
+    bands: NonNegativeInt = 0
+
+
+class DriversConfig(Section):
+    """What drives norms in a step, in theory: see `lipnets.recorders.drivers`.
+
+    Arguments:
+        every: The number of steps between two measurements.
+        examples: The number of images to train on that each takes.
+    """
+
+    every: PositiveInt = 100
+    examples: Annotated[int, Field(ge=2)] = 128
+
+
 class RecordConfig(Section):
     """What is recorded while training.
 
@@ -257,10 +290,14 @@ class RecordConfig(Section):
             accuracy, margins.  The last epoch has one in any case.
         state_minutes: The number of minutes between states that training can go on from; there is
             one after each epoch in any case.
+        ledger: The ledger of what moves the norms of weights, null for none.
+        drivers: What drives norms in a step, in theory, null for none.
     """
 
     bounds_every: PositiveInt = 1
     state_minutes: NonNegativeFloat = 5.0
+    ledger: LedgerConfig | None = Field(default_factory=LedgerConfig)
+    drivers: DriversConfig | None = Field(default_factory=DriversConfig)
 
 
 class Config(Section):

@@ -1,0 +1,19 @@
+"""Studies: experiments on how Lipschitz constants move in training, as commands.
+
+`python -m lipnets.studies NAME`.  Each trains a grid of runs, goes on where it was interrupted, and ends
+in a figure, a table and a sentence that says whether a claim was confirmed, and at which scale.
+"""
+
+__all__ = ["Finding", "Lab", "build", "names", "registry"]
+
+from ._registry import registry
+from .batch_size import batch_size
+from .conditions import initialization, label_noise, long_training, regularizers
+from .derivatives import singular_values
+from .finding import Finding
+from .frequencies import frequencies
+from .lab import Lab
+from .moments import moments
+from .prediction import compensation, cross_layer, martingale
+
+build, names = registry.build, registry.names
