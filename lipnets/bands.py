@@ -15,7 +15,7 @@ their images.  Frequencies are those of the discrete Fourier transform of the im
 padding of the network: the image is not a torus for the network, and need not be.
 """
 
-__all__ = ["band_constant", "linear_part", "split_linear", "waves"]
+__all__ = ["band_constant", "band_constants", "linear_part", "split_linear", "waves"]
 
 import copy
 import math
@@ -84,22 +84,44 @@ def band_constant(program: nn.Module, shape: Shape, band: tuple[float, float]) -
     Raises:
         NotCertifiedError: If examples are no images, or too large for their waves to be written down.
     """
+    return band_constants([program], shape, band)[0]
+
+
+@torch.no_grad()
+def band_constants(
+    programs: Sequence[nn.Module], shape: Shape, band: tuple[float, float]
+) -> list[float]:
+    """As `band_constant`, of programs that may begin with the same operations: these meet waves once."""
     if len(shape) != 3 or math.prod(shape) > _LARGEST:
         raise NotCertifiedError(
             f"Bands are certified of images (C, H, W) with {_LARGEST} numbers at most, got {shape}."
         )
-    first, then = split_linear(program)
-    part, rest = linear_part(first), nn.Sequential(*then).eval()
-    whole = lipschitz(part, shape).value
-    factor = lipschitz(rest, output_shape(part, shape) if first else tuple(shape)).value
     basis, error = waves(shape, band)
     if not len(basis):
-        return 0.0
+        return [0.0 for _ in programs]
+    gains: dict[tuple[int, ...], tuple[float, float, Shape]] = {}  # of parts that are affine
+    found = []
+    for program in programs:
+        first, then = split_linear(program)
+        key = tuple(map(id, first))
+        if key not in gains:
+            gains[key] = _gain(linear_part(first), shape, basis, error)
+        gain, whole, outputs = gains[key]
+        factor = lipschitz(nn.Sequential(*then).eval(), outputs).value
+        found.append(min(mul_up(gain, factor), mul_up(whole, factor)))
+    return found
+
+
+def _gain(
+    part: nn.Sequential, shape: Shape, basis: Tensor, error: float
+) -> tuple[float, float, Shape]:
+    """Bounds of a linear part for waves, and for all; and the shape of its output."""
+    whole = lipschitz(part, shape).value
     images = torch.cat([part(chunk).flatten(1) for chunk in basis.split(256)])  # (m, outputs)
     ball = Analysis(FLOAT64)(part, shape, Ball(norm=1 + 2.0**-30))
     off = mul_up(sqrt_up(float(len(basis))), float(torch.as_tensor(ball.error).max()))
     gain = add_up(matrix_norm(images), off, mul_up(whole, error))
-    return min(mul_up(gain, factor), mul_up(whole, factor))
+    return gain, whole, output_shape(part, shape) if len(part) else tuple(shape)
 
 
 def waves(shape: Shape, band: tuple[float, float]) -> tuple[Tensor, float]:

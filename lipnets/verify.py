@@ -340,9 +340,7 @@ def verify(path: str) -> str:
     check_products()
     meta, arrays = read(path)
     network, shape = meta["network"], tuple(number(n, int, 1) for n in meta["shape"])
-    need(
-        isinstance(network, list) and network, f"it has no program to be re-proved here: {network}"
-    )
+    need(network and isinstance(network, list), f"no program to be re-proved here: {network}")
     classes, domain = number(meta["classes"], int, 1), np.array([number(meta["domain"])])
     program, exact = Program(network, arrays), {"float64": False, "exact": True}[meta["program"]]
     images, count = program.take("images"), len(arrays["images"])

@@ -20,7 +20,10 @@ TESTS = {
     "convolutions": ["test_convolutions.py"],
     "bounds": ["layers/test_contract.py", "test_certify.py", "test_export.py"],
     "rules": ["layers/test_contract.py", "test_convolutions.py"],
-    "certify": ["test_certify.py", "test_export.py"],
+    **{
+        f"certify/{name}": ["test_certify.py", "test_export.py"]
+        for name in ("__init__", "_certificate", "_fingerprints", "_margins")
+    },
     "program": ["test_program.py"],
     "rounding": ["test_rounding.py", "test_rounding_attacks.py"],
     "rounding_rules": ["test_rounding.py", "test_rounding_attacks.py"],

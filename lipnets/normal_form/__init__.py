@@ -10,14 +10,14 @@ A file's certificate is of the rewritten program: its logits, bounds and radii a
 Were a rewriting wrong, it would be a true certificate of another program, which the tests compare.
 """
 
-__all__ = ["normal_form"]
+__all__ = ["conv", "filled", "normal_form"]
 
 import torch
 from torch import nn
 
 from ..bounds import Shape, output_shape
 from . import _activations, _blocks, _containers, _convolutions, _fourier, _pooling
-from ._linear import linear
+from ._linear import conv, filled, linear
 from ._rewriting import chain_of
 
 

@@ -1,33 +1,10 @@
-"""From bounds to radii within which a prediction cannot change.
+"""The certificate of a classifier: what is proved of it, and what follows for images."""
 
-**Theorem.**  Let the margin f_y − f_j of a classifier be L_yj-Lipschitz for the ℓ2 norm.  Within the
-distance min_j (f_y(x) − f_j(x)) / L_yj of x, no other class overtakes y.
+__all__ = ["Certificate", "Norm"]
 
-If the classifier is f = Wh + b with an L-Lipschitz backbone h, then L_yj = L ‖w_y − w_j‖, which is
-at most √2 L ‖W‖ and usually much less; for any other L-Lipschitz classifier, L_yj = √2 L.
-
-What is certified is a program: the exported network, whose weights are those in use, to the bit,
-in the operations of `program`, in one arithmetic.  Bounds include every rounding of the proofs, and
-radii every rounding of the program (`rounding`):
-
-**Theorem.**  Let F be the program, ε_yj ≥ |(F_y − F_j) − (f_y − f_j)| for the logits that were computed at
-x, and ε′_yj the same for whatever the deployed program computes within r of x.  Its prediction is y
-at all inputs within r of x if
-
-    r ≤ min_j (F_y(x) − F_j(x) − ε_yj − ε′_yj) / L_yj.
-
-*Proof.*  At x′ within r, F_y − F_j ≥ f_y − f_j − ε′ ≥ f_y(x) − f_j(x) − L r − ε′ ≥ F_y(x) − F_j(x) − ε − ε′ − L r ≥ 0,
-where a tie is left to r itself: radii are rounded down.  ∎
-
-Inputs are real: that the program reads them in its own format is one of its errors.
-"""
-
-__all__ = ["Certificate", "certified_radii", "certify"]
-
-import copy
-import hashlib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -35,24 +12,18 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from . import certificate_file
-from .atomic import write_atomic
-from .bands import band_constant
-from .bounds import (
-    Bound,
-    NotCertifiedError,
-    Shape,
-    chain,
-    output_shape,
-    without_autocast,
-)
-from .export import export
-from .linalg import ROOT_2_UP, U, mul_up, row_distances
-from .program import lower
-from .rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
-from .rounding import arithmetic as as_arithmetic
-from .rounding_rules import row_errors
-from .tighter import LocalBounds, local_radii, tighter_pairs
+from .. import certificate_file
+from ..atomic import write_atomic
+from ..bands import band_constants
+from ..bounds import Bound, NotCertifiedError, Shape, chain, without_autocast
+from ..export import export
+from ..linalg import U
+from ..program import lower
+from ..rounding import FLOAT64, Analysis, Arithmetic, Ball, norms
+from ..rounding import arithmetic as as_arithmetic
+from ..tighter import LocalBounds, local_radii, tighter_pairs
+from ._fingerprints import hashes, state
+from ._margins import check_images, check_labels, column, margin_errors, nearest, slopes_of
 
 Norm = Literal["l2", "linf", "l1"]
 
@@ -82,7 +53,9 @@ class Certificate:
     band: tuple[float, float] | None = None
     tighter: Bound | None = None
     _facts: Analysis = field(default_factory=Analysis, repr=False)
-    _state: tuple[Any, ...] | None = field(default=None, repr=False)  # of the program: see `_state`
+    _state: tuple[Any, ...] | None = field(
+        default=None, repr=False
+    )  # of the program: see `_fingerprints`
 
     @property
     def lipschitz(self) -> float:
@@ -124,7 +97,7 @@ class Certificate:
         """
         if self.program is None:
             raise ValueError("This certificate was loaded without its network: certify the model.")
-        _check_images(images, self.shape)
+        check_images(images, self.shape)
         device = next((p.device for p in self.program.parameters()), torch.device("cpu"))
         with without_autocast(self.program):
             parts = [  # of copies, since the program may work in place
@@ -168,14 +141,15 @@ class Certificate:
             ValueError: If images or labels are not as described.
             NotCertifiedError: If no rule bounds the rounding of an operation.
         """
-        _check_labels(labels, len(images), self.num_classes)
-        parts = []
-        for batch, own in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        check_labels(labels, len(images), self.num_classes)
+
+        def found(batch: Tensor, own: Tensor) -> Tensor:
             logits = self.logits(batch, batch_size)
-            parts.append(
-                self.radii_of(logits, own, arithmetic=arithmetic, norm=norm, top=top, images=batch)
+            return self.radii_of(
+                logits, own, arithmetic=arithmetic, norm=norm, top=top, images=batch
             )
-        return torch.cat(parts) if parts else self.logits(images)[:, 0]
+
+        return self._by_batches(found, batch_size, images, labels)
 
     def predict(
         self,
@@ -203,13 +177,14 @@ class Certificate:
         """
         if not radius >= 0:
             raise ValueError(f"'radius' should not be negative, got {radius}.")
-        found = []
-        for batch in images.split(batch_size):
+
+        def found(batch: Tensor) -> Tensor:
             logits = self.logits(batch, batch_size)
             classes = logits.nan_to_num().argmax(dim=1)
             radii = self.radii_of(logits, classes, arithmetic=arithmetic, norm=norm, images=batch)
-            found.append(classes.where((radii >= radius) & (radii > 0), -1))
-        return torch.cat(found)
+            return classes.where((radii >= radius) & (radii > 0), -1)
+
+        return self._by_batches(found, batch_size, images)
 
     def confined_to(self, band: tuple[float, float]) -> "Certificate":
         """The certificate of the same program for perturbations of a band of spatial frequencies.
@@ -225,6 +200,7 @@ class Certificate:
             NotCertifiedError: If examples are no images, or too large.
 
         Example:
+            >>> from lipnets import certify
             >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
             >>> certificate = certify(model, (1, 4, 4))
             >>> fine = certificate.confined_to((0.4, 1.0))
@@ -234,13 +210,10 @@ class Certificate:
         if not 0 <= band[0] < band[1]:
             raise ValueError(f"A band should have radii 0 ≤ low < high, got {band}.")
         program = self._unchanged()
-        *before, head = [module for _, module in chain(program)] or [program]
-        joint = mul_up(band_constant(program, self.shape, band), ROOT_2_UP)
-        slopes = joint * (1 - torch.eye(self.num_classes, dtype=torch.float64))
-        if before and type(head) is nn.Linear:
-            backbone = band_constant(nn.Sequential(*before).eval(), self.shape, band)
-            pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
-            slopes = torch.minimum(slopes, pairs)
+        *before, _ = [module for _, module in chain(program)] or [program]
+        backbone = nn.Sequential(*before).eval() if before else program
+        whole, part = band_constants([program, backbone], self.shape, band)
+        slopes = slopes_of(program, whole, part, self.num_classes)
         return replace(self, slopes=torch.minimum(slopes, self.slopes), band=band)
 
     def tightened(self) -> "Certificate":
@@ -252,6 +225,7 @@ class Certificate:
             ValueError: If the certificate was loaded without its network.
 
         Example:
+            >>> from lipnets import certify
             >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)).eval()
             >>> certificate = certify(model, (4,))
             >>> bool((certificate.tightened().slopes <= certificate.slopes).all())
@@ -283,14 +257,22 @@ class Certificate:
         Returns:
             The radii, as those of `radii`, with shape (B,).
         """
-        _check_labels(labels, len(images), self.num_classes)
+        check_labels(labels, len(images), self.num_classes)
         program, shape, facts = self._unchanged(), self.shape, self._facts
         bounds = facts.once(program, "local", lambda: LocalBounds(program, shape, facts))
-        parts = [
-            local_radii(self, bounds, *batch, arithmetic)
-            for batch in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        ]
-        return torch.cat(parts) if parts else self.logits(images)[:, 0]
+
+        def found(batch: Tensor, own: Tensor) -> Tensor:
+            return local_radii(self, bounds, batch, own, arithmetic)
+
+        return self._by_batches(found, batch_size, images, labels)
+
+    def _by_batches(
+        self, found: Callable[..., Tensor], batch_size: int, images: Tensor, *others: Tensor
+    ) -> Tensor:
+        """What is found of images, a batch at a time."""
+        check_images(images, self.shape)
+        batches = zip(*(each.split(batch_size) for each in (images, *others)), strict=True)
+        return torch.cat([found(*batch) for batch in batches])
 
     @torch.no_grad()
     def radii_of(
@@ -317,7 +299,7 @@ class Certificate:
             raise ValueError(
                 f"'norm' should be one of {get_args(Norm)} and 'top' at least 1, got {norm!r} and {top}."
             )
-        _check_labels(labels, len(logits), self.num_classes)
+        check_labels(labels, len(logits), self.num_classes)
         logits, labels = logits.detach().cpu().double(), labels.cpu().long()
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
             raise ValueError(
@@ -329,7 +311,7 @@ class Certificate:
         finite = logits.isfinite().all(dim=1)
         logits = logits.where(finite[:, None], torch.zeros_like(logits))
         margins = logits.gather(1, labels[:, None]) - logits  # (B, K)
-        exact = self._nearest(margins, labels, top)  # were nothing rounded
+        exact = nearest(margins, self.slopes, labels, top)  # were nothing rounded
         # The distance of two images in [0, 1] is `diagonal` at the most.
         diagonal = math.sqrt(math.prod(self.shape)) * (1 + 4 * U)
         sizes = torch.full_like(exact, diagonal) if images is None else norms(images)
@@ -341,7 +323,7 @@ class Certificate:
         errors = self.errors(labels, sizes) + self.errors(labels, sizes, around, arithmetic, images)
         reduced = (margins * (1 - 2 * U) - errors * (1 + 4 * U)).clamp_min(0)
         # Where the prediction is wrong there is nothing to certify: how far it is off, as computed.
-        radii = self._nearest(torch.where(margins > 0, reduced, margins), labels, top)
+        radii = nearest(margins.where(margins <= 0, reduced), self.slopes, labels, top)
         radii = torch.minimum(radii, around).where(radii > 0, radii)
         if norm == "linf":
             radii = radii / math.sqrt(math.prod(self.shape)) * (1 - 4 * U)
@@ -359,21 +341,7 @@ class Certificate:
             The radii, ℓ2 in the units of images, with shape (B,).
         """
         logits, labels = logits.detach().cpu().double(), labels.cpu().long()
-        return self._nearest(logits.gather(1, labels[:, None]) - logits, labels, top)
-
-    def _nearest(self, margins: Tensor, labels: Tensor, top: int) -> Tensor:
-        """The k-th smallest quotient of margins and slopes over the other classes, rounded downwards.
-
-        Two roundings, of a margin and of a quotient, and one of this factor: 4u.
-        """
-        slopes = self.slopes[labels]  # (B, K)
-        radii = margins / slopes
-        # Two classes whose margin is constant: it decides for ever, and a tie is a tie.
-        constant = torch.where(margins > 0, math.inf, torch.where(margins < 0, -math.inf, 0.0))
-        radii = torch.where(slopes == 0, constant.double(), radii)
-        radii = torch.where(radii > 0, radii * (1 - 4 * U), radii)
-        own = torch.arange(self.num_classes) == labels[:, None]
-        return radii.masked_fill(own, math.inf).kthvalue(top, dim=1).values
+        return nearest(logits.gather(1, labels[:, None]) - logits, self.slopes, labels, top)
 
     @torch.no_grad()
     def errors(
@@ -413,7 +381,7 @@ class Certificate:
             ball = Ball(ball.norm, ball.error, center=center, drift=radii + ball.error)
         errors = self.margin_errors(program, ball, analysis, labels)
         # A pixel above the largest number is stored as infinite.
-        return errors.where(_column(reach < analysis.arithmetic.largest, labels).bool(), math.inf)
+        return errors.where(column(reach < analysis.arithmetic.largest, labels).bool(), math.inf)
 
     def _unchanged(self) -> nn.Module:
         """The program, if it is the one that was certified.
@@ -424,7 +392,7 @@ class Certificate:
         """
         if self.program is None:
             raise ValueError("This certificate was loaded without its network: certify the model.")
-        if self._state is not None and _state(self.program) != self._state:
+        if self._state is not None and state(self.program) != self._state:
             raise NotCertifiedError(
                 "The program of this certificate was changed since it was certified: certify what it "
                 "is now."
@@ -442,21 +410,7 @@ class Certificate:
             analysis: The analysis that bounds what it rounds.
             labels: The classes y, with shape (B,).
         """
-        *before, head = [module for _, module in chain(program)] or [program]
-        if not before or type(head) is not nn.Linear:
-            after = analysis(program, self.shape, ball)
-            return (ROOT_2_UP * _column(after.error, labels)).expand(-1, self.num_classes)
-        shape = self.shape
-        for module in before:
-            ball = analysis(module, shape, ball)
-            shape = analysis.output_shape(module, shape)
-        own = row_errors(head, analysis.entering(head, ball), analysis).expand(
-            len(labels), -1
-        )  # (B, K)
-        distances = analysis.once(head, "distances", lambda: row_distances(head.weight))
-        moved = distances[labels] * _column(ball.error, labels)
-        errors = (moved + own + own.gather(1, labels[:, None])) * (1 + 8 * U)
-        return errors.where(~errors.isnan(), math.inf)  # what overflowed, between equal rows
+        return margin_errors(program, self.shape, ball, analysis, labels, self.num_classes)
 
     def save(
         self,
@@ -486,10 +440,10 @@ class Certificate:
                 "Files are of all perturbations, not of a band: save the certificate it is of."
             )
         if images is not None:
-            _check_images(images, self.shape)
+            check_images(images, self.shape)
             if labels is None:
                 raise ValueError("Images to be stored should have a label each, got none.")
-            _check_labels(labels, len(images), self.num_classes)
+            check_labels(labels, len(images), self.num_classes)
         write_atomic(path, certificate_file.write(self, images, labels))
 
     @classmethod
@@ -503,6 +457,8 @@ class Certificate:
         content = Path(path).read_bytes()
         try:
             meta, program = certificate_file.read(content)
+            from . import certify  # which imports this module
+
             certificate = certify(program, tuple(meta["shape"]))
             certificate_file.refuse_claims(certificate, meta)
         except Exception as error:
@@ -516,147 +472,9 @@ class Certificate:
         has them, are the same with the same numbers: a file may say of hashes what it likes.
         """
         plain = export(model, self.shape)
-        if _hashes(plain) != self.weights:
+        if hashes(plain) != self.weights:
             return False
         if self.program is None:
             return True
         lowered = lower(plain.double(), self.shape)
         return certificate_file.same_program(lowered, self.program, self.shape)
-
-
-@torch.no_grad()
-def certify(model: nn.Module, shape: Shape) -> Certificate:
-    """Proves bounds of a classifier, layer by layer, from the weights in use.
-
-    Arguments:
-        model: A classifier of images in [0, 1], in evaluation mode.  If it is an `nn.Sequential`
-            that ends in an `nn.Linear`, its head is bounded by pairs of classes.
-        shape: The shape of one image, without batch dimension.
-
-    Returns:
-        The certificate.
-
-    Raises:
-        NotCertifiedError: If no rule covers a module; if the model is in training mode, hooked or
-            patched; if a weight is not finite.
-
-    Example:
-        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
-        >>> certificate = certify(model, (1, 2, 2))
-        >>> radii = certificate.radii(torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))
-    """
-    if model.training:
-        raise NotCertifiedError(
-            f"{type(model).__name__} is in training mode: call .eval() before certifying."
-        )
-    plain = export(model, shape)
-    # In float64 first: layers that compute their weights in each forward do so in float64 then.
-    program = lower(copy.deepcopy(plain).double(), shape)
-    facts = Analysis()
-    bound = facts.bound(program, shape)
-    outputs = output_shape(program, shape)
-    if len(outputs) != 1:
-        raise NotCertifiedError(
-            f"A classifier should give one row of logits for an image, got shape {outputs}."
-        )
-    joint = mul_up(bound.value, ROOT_2_UP)
-    slopes = joint * (1 - torch.eye(outputs[0], dtype=torch.float64))
-    # Exact types: a subclass may have a forward, hence a rule, of its own.
-    *before, head = [module for _, module in chain(program)] or [program]
-    if before and type(head) is nn.Linear:
-        backbone = mul_up(*(part.value for part in bound.parts[:-1]))
-        pairs = row_distances(head.weight) * backbone * (1 + 4 * U)
-        slopes = torch.minimum(slopes, pairs)
-    return Certificate(
-        bound=bound,
-        slopes=slopes,
-        shape=tuple(shape),
-        weights=_hashes(plain),
-        program=program,
-        _facts=facts,
-        _state=_state(program),
-    )
-
-
-def certified_radii(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Radii around images in which the prediction of a classifier stays the label.
-
-    Arguments:
-        model: The classifier: see `certify`.
-        images: The images, with shape (B, *S), in [0, 1] and floating point.
-        labels: The classes, with shape (B,).
-
-    Returns:
-        The radii, ℓ2 in the units of `images`, with shape (B,): negative where the prediction is
-        wrong, 0 for ties and for logits that are not finite, infinite for a single class.
-
-    Raises:
-        ValueError: If images or labels are not as described, or there are none.
-        NotCertifiedError: If the classifier cannot be certified.
-    """
-    return certify(model, tuple(images.shape[1:])).radii(images, labels)
-
-
-def _column(value: float | Tensor, labels: Tensor) -> Tensor:
-    """A number for each image, with shape (B, 1)."""
-    return torch.as_tensor(value, dtype=torch.float64).expand(len(labels))[:, None]
-
-
-def _check_images(images: Tensor, shape: Shape) -> None:
-    if not images.is_floating_point():
-        raise ValueError(
-            f"Images should be floating point in [0, 1], got {images.dtype}: divide bytes by 255."
-        )
-    if tuple(images.shape[1:]) != tuple(shape):
-        raise ValueError(f"Images should have shape (B, {shape}), got {tuple(images.shape)}.")
-    if not len(images):
-        raise ValueError("There are no images to certify: expected one at least.")
-
-
-def _check_labels(labels: Tensor, count: int, num_classes: int) -> None:
-    if labels.shape != (count,) or labels.is_floating_point():
-        raise ValueError(
-            f"Labels should be {count} integers, got shape {tuple(labels.shape)} of {labels.dtype}."
-        )
-    if count and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ValueError(
-            f"Labels should be from 0 to {num_classes - 1}, got {int(labels.min())} to "
-            f"{int(labels.max())}."
-        )
-
-
-def _state(program: nn.Module) -> tuple[Any, ...]:
-    """What tells whether a program was changed: its settings, hooks, and checksums of its tensors."""
-    tensors = [*program.named_parameters(), *program.named_buffers()]
-    sums = [(name, each.dtype, tuple(each.shape), _checksum(each)) for name, each in tensors]
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in program.modules()]  # noqa: SLF001
-    patched = [name for name, each in program.named_modules() if "forward" in vars(each)]
-    return repr(program), tuple(sums), tuple(hooks), tuple(patched)
-
-
-def _checksum(tensor: Tensor) -> int:
-    """A sum of the bits of a tensor, weighted by their places, which changes with nearly any of them.
-
-    In integers: the same on any device.  Quicker than a hash, and enough where nobody lies.
-    """
-    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    words = data.view(torch.int64) if len(data) % 8 == 0 else data.long()
-    odd = torch.arange(1, 2 * _WORDS, 2, device=words.device)
-    total = 0
-    for index, part in enumerate(words.split(_WORDS)):
-        mixed = part ^ (part >> 32)  # or an even number of signs would cancel
-        total += (2 * index + 1) * int(torch.dot(mixed, odd[: len(part)]))
-    return total % 2**64
-
-
-_WORDS = 2**15  # at a time: what the nearest cache holds
-
-
-def _hashes(plain: nn.Module) -> dict[str, str]:
-    """The SHA-256 of each stored tensor: of its dtype, its shape and its bytes."""
-    found = {}
-    for name, tensor in [*plain.named_parameters(), *plain.named_buffers()]:
-        head = f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        found[name] = hashlib.sha256(head + data).hexdigest()
-    return found
