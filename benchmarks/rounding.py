@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import flint
 import numpy as np
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from lipnets import layers
 from lipnets.bounds import Shape
 from lipnets.layers._fourier import half_plane
+from lipnets.layers.filtered_conv2d import StoredFilter2d
 from lipnets.program import Affine, AxisMaps, Gather
 from lipnets.rounding import ARITHMETICS, TF32, Analysis, Arithmetic, Ball, norms
 
@@ -75,6 +77,8 @@ def _operation(shape: Shape, draw: np.random.Generator) -> nn.Module:
         lambda: nn.Hardtanh(-draw.uniform(0, 2), draw.uniform(0, 2)),
         lambda: nn.Softshrink(draw.uniform(0, 1)),
         lambda: nn.LeakyReLU(draw.uniform(-1, 1)),
+        lambda: layers.NActivation(shape[0]),
+        lambda: layers.LinearSpline(shape[0], int(draw.integers(2, 8)), draw.uniform(0.3, 4)),
         nn.Identity,
     ]
     if len(shape) == 3:
@@ -112,6 +116,8 @@ def _images(shape: Shape, draw: np.random.Generator) -> list[Callable[[], nn.Mod
         lambda: layers.SandwichConv2d(channels, outs, kernel, padding=pad),
         lambda: nn.MaxPool2d(kernel, stride, pad),
         lambda: nn.AdaptiveMaxPool2d(side),
+        lambda: layers.L2NormPool2d(kernel, stride, pad),
+        lambda: layers.AdaptiveL2NormPool2d((max(side - 1, 1), side)),
         lambda: Affine(torch.randn(channels, 1, 1), torch.randn(channels, height, 1)),
         lambda: AxisMaps([None, torch.rand(side, height), torch.rand(side, width)]),
         lambda: Gather(index, (channels, height, width)),
@@ -120,6 +126,7 @@ def _images(shape: Shape, draw: np.random.Generator) -> list[Callable[[], nn.Mod
         lambda: layers.FullSort(),
         lambda: nn.PReLU(channels),
         lambda: _symbols(channels, outs, (height, width)),
+        lambda: _filter(channels, groups * outs, groups, (height, width), draw),
         lambda: Gather(None, (math.prod(shape),)),
     ]
 
@@ -129,6 +136,27 @@ def _symbols(channels: int, outs: int, size: tuple[int, int]) -> nn.Module:
         "cayley_conv2d", in_channels=channels, out_channels=outs, kernel_size=1, padding=0
     )
     return layer.double().eval().materialize((channels, *size))
+
+
+def _filter(
+    channels: int, outs: int, groups: int, size: tuple[int, int], draw: np.random.Generator
+) -> nn.Module:
+    """Matrices at the frequencies of a band, with random entries."""
+    band = (draw.choice([-1.0, 0.1]), draw.uniform(0.35, 0.8))
+    count = len(_in_band(size, band))
+    symbols = torch.randn(count, groups, channels // groups, outs // groups, dtype=torch.complex128)
+    bias = torch.randn(outs).double() if draw.random() < 0.5 else None
+    return StoredFilter2d(symbols, size, band, bias)
+
+
+def _in_band(size: tuple[int, int], band: tuple[float, float]) -> list[tuple[int, int]]:
+    """The frequencies of the half plane whose radius, in cycles per pixel, is in a band."""
+    found = []
+    for j, k in half_plane(size).tolist():
+        signed = (min(a, n - a) / n for a, n in zip((j % size[0], k % size[1]), size, strict=True))
+        if band[0] <= math.hypot(*signed) <= band[1]:
+            found.append((j, k))
+    return found
 
 
 def _rows(shape: Shape, draw: np.random.Generator) -> list[Callable[[], nn.Module]]:
@@ -145,6 +173,8 @@ def _rows(shape: Shape, draw: np.random.Generator) -> list[Callable[[], nn.Modul
     ]
     if len(shape) == 2 and width % 2 == 0:
         found.append(lambda: layers.L2SelfAttention(width, 2, shape[0]))
+    if len(shape) == 2 and width > 2:
+        found.append(lambda: nn.MaxPool1d(3, int(draw.integers(1, 3)), 1))
     return found
 
 
@@ -197,7 +227,7 @@ def exact(module: nn.Module, x: Exact) -> Exact:
         return _sandwich(module, x)
     if isinstance(module, layers.L2SelfAttention):
         return _attention(module, x)
-    if isinstance(module, layers.StoredConv2d):
+    if isinstance(module, (layers.StoredConv2d, StoredFilter2d)):
         return _fourier(module, x)
     if isinstance(module, AxisMaps):
         for axis, matrix in zip(module.axes, module.matrices, strict=True):
@@ -220,13 +250,21 @@ def exact(module: nn.Module, x: Exact) -> Exact:
     if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
         matrix, bias = linear_part(module, x.shape)
         return (_product(matrix, x.ravel()) + bias).reshape(output_shape(module, x.shape))
-    if isinstance(module, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
+    if isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
         windows = _linear_images(
             module, x.shape
         )  # which pixels an output sees, and takes if they are 1
         flat = x.ravel()
         tops = [_largest([flat[i] for i in np.flatnonzero(row)]) for row in windows]
         return np.array(tops, dtype=object).reshape(output_shape(module, x.shape))
+    if isinstance(module, (layers.L2NormPool2d, layers.AdaptiveL2NormPool2d)):
+        return _lengths(module, x)
+    if isinstance(module, layers.NActivation):
+        first, second = (_columns(_balls(row), x) for row in module.thresholds)
+        low, high = _apply(arb.min, first, second), _apply(arb.max, first, second)
+        return x - 2 * _apply(arb.min, _apply(arb.max, x, low), high)
+    if isinstance(module, layers.LinearSpline):
+        return _spline(module, x)
     if isinstance(module, layers.MaxMin):
         pairs = x.reshape(-1, 2, *x.shape[1:])
         first, second = pairs[:, 0], pairs[:, 1]
@@ -238,6 +276,47 @@ def exact(module: nn.Module, x: Exact) -> Exact:
         slopes = _balls(module.weight).reshape(-1, *[1] * (x.ndim - 1))
         return _apply(lambda t, a: arb.max(t, arb(0)) + a * arb.min(t, arb(0)), x, slopes + 0 * x)
     return _apply(_pointwise(module), x)
+
+
+def _columns(numbers: Exact, x: Exact) -> Exact:
+    """One number of each channel, at each of its entries."""
+    return numbers.reshape(-1, *[1] * (x.ndim - 1)) + 0 * x
+
+
+def _lengths(module: nn.Module, x: Exact) -> Exact:
+    """Roots of sums of squares over windows, over the largest number of windows that hold a pixel."""
+    windows = _linear_images(module, x.shape) > 0
+    outs = output_shape(module, x.shape)
+    if isinstance(module, layers.L2NormPool2d):  # that of images of any size
+        sides = zip(module.kernel_size, module.stride, strict=True)
+        shared = math.prod(-(-length // step) for length, step in sides)
+    else:
+        shared = int(windows.sum(axis=0).max())
+    flat = x.ravel()
+    found = []
+    for row in windows:
+        square = _square(flat[row]) / shared
+        # The root of a ball around zero is no number: one around zero holds it.
+        found.append(square.sqrt() if square > 0 else arb(0, arb(square.upper()).sqrt()))
+    return np.array(found, dtype=object).reshape(outs)
+
+
+def _spline(module: layers.LinearSpline, x: Exact) -> Exact:
+    """The value at the first knot plus slope × length of each piece from there to x."""
+    knots, limit = module.knots, arb(module.limit)
+    places = [2 * limit * k / (knots - 1) - limit for k in range(knots)]
+    slopes = _balls(module.slopes.detach().clamp(-1, 1))
+    value = _columns(_balls(module.offset), x) + _apply(
+        lambda t, a: a * (t.min(places[0]) - places[0]), x, _columns(slopes[:, 0], x)
+    )
+    for k, (left, right) in enumerate(zip(places, [*places[1:], None], strict=True)):
+
+        def rise(t: arb, a: arb, left: arb = left, right: arb | None = right) -> arb:
+            end = t.max(left)
+            return a * ((end if right is None else end.min(right)) - left)
+
+        value = value + _apply(rise, x, _columns(slopes[:, k + 1], x))
+    return value
 
 
 def _apply(function: Callable[..., arb], *arrays: Exact) -> Exact:
@@ -378,15 +457,31 @@ def _square(vector: Exact) -> arb:
     return sum((entry * entry for entry in vector), arb(0))
 
 
-def _fourier(module: layers.StoredConv2d, x: Exact) -> Exact:
+def _matrices(module: layers.StoredConv2d | StoredFilter2d) -> list[tuple[Any, Exact]]:
+    """Frequencies, and their matrices as real and imaginary parts, with shape (O, I, 2)."""
+    if isinstance(module, layers.StoredConv2d):
+        return list(zip(half_plane(module.size).tolist(), _balls(module.weight), strict=True))
+    _, groups, ins, outs = module.weight.shape[:4]
+    found = []
+    frequencies = _in_band(module.size, module.band)
+    for frequency, blocks in zip(frequencies, _balls(module.weight), strict=True):
+        whole = np.full((groups * outs, groups * ins, 2), arb(0), dtype=object)
+        for g, block in enumerate(blocks):  # (I, O, 2)
+            rows, columns = slice(g * outs, (g + 1) * outs), slice(g * ins, (g + 1) * ins)
+            whole[rows, columns] = block.transpose(1, 0, 2)
+        found.append((frequency, whole))
+    return found
+
+
+def _fourier(module: layers.StoredConv2d | StoredFilter2d, x: Exact) -> Exact:
     """Coefficients, products and the sum of Re(e^{iω·x} y(ω)), as the definitions say."""
-    (height, width), symbols = module.size, _balls(module.weight)
-    outs = np.full((symbols.shape[1], height, width), arb(0), dtype=object)
+    (height, width), matrices = module.size, _matrices(module)
+    outs = np.full((len(matrices[0][1]), height, width), arb(0), dtype=object)
     wave = {}
     for turn in range(height * width):
         angle = arb(2) * turn / (height * width)
         wave[turn] = (angle.cos_pi(), angle.sin_pi())
-    for (j, k), symbol in zip(half_plane(module.size).tolist(), symbols, strict=True):
+    for (j, k), symbol in matrices:
         turns = {
             (r, c): wave[(j * r * width + k * c * height) % (height * width)]
             for r in range(height)
