@@ -5,11 +5,11 @@ References:
     | https://arxiv.org/abs/1812.06162, appendix A.1: the noise scale of gradients
 """
 
-__all__ = ["Look", "Noise", "ProbeLoss", "couples", "look", "sights"]
+__all__ = ["Entry", "Look", "Noise", "ProbeLoss", "couples", "look", "sights"]
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,10 @@ class Entry:
         """Itself."""
         return torch.tensor([place])
 
+    def folded(self, places: Tensor) -> Tensor:
+        """Themselves."""
+        return places
+
 
 def sights(followed: Sequence[Followed], gains: Sequence[Gain] = ()) -> list[Sight]:
     """Weights that training changes, each seen where its norm is largest.
@@ -105,9 +109,12 @@ def sights(followed: Sequence[Followed], gains: Sequence[Gain] = ()) -> list[Sig
         if not isinstance(weight, nn.Parameter) or not weight.requires_grad:
             continue
         scale = (each.module.get_buffer("running_var").double() + each.module.eps).rsqrt()
-        place = int((weight.detach().double().abs() * scale).argmax())
+        norms = weight.detach().double().abs() * scale
+        place = int(norms.argmax())
         lens = Entry(len(weight))
         there = top(lens.matrices(weight.detach(), torch.tensor([place])))
+        if len(weight) > 1:
+            there = replace(there, second=norms.topk(2).values[1:] / scale[place])
         found.append(Sight(each.name, "gain", weight, lens, place, there))
     return found
 

@@ -41,8 +41,17 @@ class Followed:
         """The weight as it is; it may be the parameter itself, whose values an optimizer changes."""
         if self.role != "effective":
             return self.parameter
-        with torch.no_grad():
-            return self.module.weight
+        # In training mode, some parametrizations change what they remember whenever they are asked.
+        behind = list(self.module.get_submodule("parametrizations").modules())
+        modes = [module.training for module in behind]
+        try:
+            for module in behind:
+                module.training = False
+            with torch.no_grad():
+                return self.module.weight
+        finally:
+            for module, mode in zip(behind, modes, strict=True):
+                module.training = mode
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -136,14 +145,21 @@ def _has_one_parameter(layer: Layer) -> bool:
     """Whether one parameter of the shape of the weight is behind it, and no others."""
     behind = layer.get_submodule("parametrizations.weight")
     names = [name for name, _ in behind.named_parameters()]
-    return names == ["original"] and behind.get_parameter("original").shape == layer.weight.shape
+    return names == ["original"] and behind.get_parameter("original").shape == _shape(layer)
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """The shape of its weight, which is not computed for this."""
+    if isinstance(layer, nn.Linear):
+        return (layer.out_features, layer.in_features)
+    return (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
 
 
 def _lens(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, size: Sequence[int]) -> Convolution:
     circular = conv.padding_mode == "circular"
     reaches = [(k - 1) * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     torus = [torus_of(n, r, circular=circular) for n, r in zip(size, reaches, strict=True)]
-    return Convolution(conv.weight.shape, torus, conv.stride, conv.dilation, conv.groups)
+    return Convolution(_shape(conv), torus, conv.stride, conv.dilation, conv.groups)
 
 
 def _inputs(model: nn.Module, shape: Shape) -> Iterator[tuple[str, Layer, Sequence[int]]]:

@@ -16,8 +16,10 @@ __all__ = [
     "bounds",
     "build",
     "certified",
+    "drivers",
     "every",
     "loss",
+    "loss_of_probes",
     "names",
     "registry",
     "together",
@@ -26,6 +28,7 @@ __all__ = [
 from ._registry import Recorder, Stateful, registry, together
 from .bounds import bounds
 from .certified import certified
+from .drivers import drivers, loss_of_probes
 from .loss import loss
 from .rhythm import every
 
