@@ -33,7 +33,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -169,13 +168,12 @@ def batch_mean(x: Tensor, dim: Sequence[int]) -> Tensor:
         x: What is to be averaged, with the examples, or equal shares of them, along the first axis.
         dim: The axes.
     """
-    part = _PART.get()
-    if part is None:
-        return x.mean(dim=tuple(dim))
-    wide = torch.promote_types(x.dtype, torch.float32)
-    total = (x if part.own else x[:0]).sum(dim=tuple(dim), dtype=wide)
-    summed: Any = _Sum.apply(total)
-    return (summed / part.count(x, dim)).to(x.dtype)
+    return x.mean(dim=tuple(dim)) if _part is None else _shared_mean(x, tuple(dim), _part)
+
+
+def _eager(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Leaves a function to Python where torch compiles: what ranks tell each other is no part of it."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ class _Part:
         return math.prod(x.shape[axis] for axis in dim) * self.whole // max(self.own, 1)
 
 
-_PART: ContextVar[_Part | None] = ContextVar("_PART", default=None)
+_part: _Part | None = None  # of the batch whose forward is being computed; compilers read it too
 
 
 @contextmanager
@@ -211,14 +209,22 @@ def _sharing(part: _Part, normalizes: bool) -> Iterator[None]:
 
     Not outside: what the first rank measures alone must not wait for others.
     """
-    token = _PART.set(part)
+    global _part
+    _part = part
     try:
         with ExitStack() as stack:
             if normalizes:
                 stack.enter_context(_BatchStatistics())
             yield
     finally:
-        _PART.reset(token)
+        _part = None
+
+
+@_eager
+def _shared_mean(x: Tensor, dim: tuple[int, ...], part: _Part) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    summed: Any = _Sum.apply((x if part.own else x[:0]).sum(dim=dim, dtype=wide))
+    return (summed / part.count(x, dim)).to(x.dtype)
 
 
 class _BatchStatistics(TorchFunctionMode):
@@ -231,11 +237,13 @@ class _BatchStatistics(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is F.batch_norm:
-            return _batch_norm(*args, **(kwargs or {}))
+            return _batch_norm(_part, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
+@_eager
 def _batch_norm(
+    part: _Part | None,
     x: Tensor,  # (B, C, ...)
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -245,10 +253,10 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if not training:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
-    part, axes = _PART.get(), (0, *range(2, x.ndim))
-    count = 0 if part is None else part.count(x, axes)
+    if not training or part is None:
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    axes = (0, *range(2, x.ndim))
+    count = part.count(x, axes)
     if count == 1:
         raise ValueError("Batch normalization needs more than one value of each channel.")
 
@@ -256,9 +264,9 @@ def _batch_norm(
         return values.view(-1, *[1] * (x.ndim - 2))
 
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    mean = batch_mean(wide, axes)
+    mean = _shared_mean(wide, axes, part)
     centered = wide - column(mean)
-    variance = batch_mean(centered.square(), axes)
+    variance = _shared_mean(centered.square(), axes, part)
     with torch.no_grad():
         if running_mean is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)

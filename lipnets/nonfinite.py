@@ -97,9 +97,9 @@ def _watched(model: nn.Module, findings: list[Finding]) -> Iterator[None]:
 def _described(module: nn.Module, name: str, out: Any) -> str:
     values = torch.cat([each.detach().flatten().float() for each in _tensors(out)])
     kind = "nan" if values.isnan().any() else "inf"
-    named = f"'{name}', a {type(module).__name__}," if name else "the model itself"
+    named = f"'{name}', a {type(module).__name__}" if name else "the model itself"
     own = [key for key, each in module.named_buffers(recurse=False) if not _finite(each)]
-    state = f", and its {_listed(own)} not either" if own else ""
+    state = f", whose {_listed(own)} is not finite" if own else ""
     return f"the first layer with finite inputs and {kind} in its outputs is {named}{state}"
 
 

@@ -198,8 +198,7 @@ def training_forward(
     """
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run = parallel(model)
-    run = torch.compile(run, dynamic=False) if compiled else run
+    run = parallel(torch.compile(model, dynamic=False) if compiled else model)
 
     def forward(images: Tensor) -> Tensor:
         if channels_last:
