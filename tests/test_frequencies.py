@@ -343,3 +343,27 @@ def test_proofs_that_take_too_long_are_not_tried(monkeypatch) -> None:
 def test_paddings_that_repeat_pixels_are_refused() -> None:
     with pytest.raises(NotCertifiedError, match="repeats pixels"):
         frequency_bound([conv(2, 2, padding_mode="reflect")], (2, 6, 6), Analysis(), EFFORT)
+
+
+@pytest.mark.parametrize("factor", [1e-160, 1e120, 1e200])
+def test_numbers_that_overflow_prove_nothing(factor) -> None:
+    """Products of entries that are not finite are no bounds: the larger of 0 and nan is 0 in Python."""
+    first, last = conv(1, 2), conv(2, 1)
+    for each in (first, last):
+        each.weight.data *= factor
+    shape, analysis = (1, 4, 4), Analysis()
+    module = nn.Sequential(first, nn.ReLU(), last).eval()
+    survey = _Survey(analysis, shape)
+    assert survey.add(module)
+    points = survey.points()
+    assert points is not None
+    circulant = _Circulant(module, analysis, survey, points)
+    t = torch.ones(2, dtype=torch.float64)
+    value = circulant.proved(1.0, t)
+    eye = torch.eye(16, dtype=torch.float64).reshape(-1, *shape)
+    least = torch.linalg.matrix_norm(first(eye).flatten(1) - first(0 * eye).flatten(1), 2).item()
+    assert value is None or value >= least * min(1.0, factor)
+    assert (value is None) == (factor > 1)
+    assert circulant.proved(math.nan, t) is None
+    assert circulant.proved(1.0, t * math.inf) is None
+    assert circulant.proved(0.5, t * 0) is None

@@ -2,7 +2,8 @@
 
 `joint` bounds a small network in one matrix inequality, for all pairs of classes; `frequencies` bounds
 convolutions of any size and what is between them, with one for each frequency; `chains` cuts a larger
-network into such pieces, and folds factors of channels into the linear maps beside them; `local` bounds a network around an image.  `Certificate.tightened` and `Certificate.local_radii` use them.
+network into such pieces, and folds factors of channels into the linear maps beside them; `local` bounds a
+network around an image.  `Certificate.tightened` and `Certificate.local_radii` use them.
 """
 
 __all__ = ["LocalBounds", "Tightened", "local_radii", "tighter_pairs"]

@@ -566,6 +566,9 @@ class _Circulant:
         """The theorem, for a guess of L and multipliers, one for each group."""
         gains, shrunk = t.sqrt(), 1 / t.sqrt()
         outer = 1 / level
+        numbers = torch.cat([gains, shrunk, torch.tensor([level, outer], dtype=torch.float64)])
+        if not bool((numbers.isfinite() & (numbers > 0)).all()):
+            return None
         largest = 0.0
         for chunk in self.chunks(self.grid):
             out = self.at(chunk)
@@ -586,13 +589,12 @@ class _Circulant:
             entries = math.prod(matrices.shape[1:])
             # Two roundings of each entry, and what was known of it before.
             sizes = sums_of_squares(matrices).sqrt() * (1 + 4 * U)
-            off = (off * widest + 4 * U * sizes + 8 * entries * ETA * max(widest, 1.0)) * (
-                1 + 16 * U
-            )
+            slack = 1 + (16 + 4 * len(self.conditions)) * U
+            off = (off * widest + 4 * U * sizes + 8 * entries * ETA * max(widest, 1.0)) * slack
             norms = squared_norms(matrices).sqrt() * (1 + 4 * U) + off
-            largest = max(largest, float(norms.max()) * (1 + 4 * U))
-            if not math.isfinite(largest):
+            if not bool(norms.isfinite().all()):  # the larger of a number and nan is any of both
                 return None
+            largest = max(largest, float(norms.max()) * (1 + 4 * U))
         ratio, rest, start = Fraction(largest) ** 2, Fraction(0), 0
         for each in self.conditions:  # whose reaches are those of all frequencies
             stop = start + each.rows.matrix.shape[2] // each.channels
