@@ -31,7 +31,16 @@ from .layers.concat import Concat
 from .layers.parallel import Parallel
 from .layers.residual import Residual
 from .linalg import U
-from .rounding import FLOAT64, Analysis, Arithmetic, Ball, arithmetic, number
+from .rounding import (
+    FLOAT32,
+    FLOAT64,
+    Analysis,
+    Arithmetic,
+    Ball,
+    arithmetic,
+    float32_products,
+    number,
+)
 
 _arithmetic = arithmetic  # where an argument bears its name
 
@@ -241,7 +250,8 @@ class Deployed(nn.Module):
             )
         if self.arithmetic.name != "float32":
             return
-        if _lower_precision(images.is_cuda):
+        # Convolutions on CUDA are computed without cuDNN.
+        if float32_products(images.device, cudnn=False) != FLOAT32:
             raise NotCertifiedError(
                 "Matrix products of float32 are computed in lower precision: call "
                 "torch.set_float32_matmul_precision('highest'), leave the 'fp32_precision' of "
@@ -329,21 +339,6 @@ def _unrounded(program: nn.Module) -> nn.Module:
     for name, module in kept:
         out.add_module(name, module)
     return out.eval()
-
-
-def _lower_precision(cuda: bool) -> bool:
-    """Whether torch computes float32 products in fewer bits, by any of its two families of settings."""
-    backends = torch.backends
-    places = [backends, backends.cuda.matmul] if cuda else [backends, backends.mkldnn]
-    places += [] if cuda else [getattr(backends.mkldnn, each, None) for each in ("matmul", "conv")]
-    found = {getattr(place, "fp32_precision", "none") for place in places}
-    if found - {"none", "ieee"}:
-        return True
-    try:
-        tf32 = cuda and backends.cuda.matmul.allow_tf32
-        return torch.get_float32_matmul_precision() != "highest" or bool(tf32)
-    except RuntimeError:  # settings of both families disagree
-        return True
 
 
 @contextmanager

@@ -50,6 +50,7 @@ __all__ = [
     "Number",
     "arithmetic",
     "bits",
+    "float32_products",
     "norms",
     "number",
     "rounding_rule",
@@ -174,6 +175,43 @@ def arithmetic(name: str | Arithmetic) -> Arithmetic:
     if name not in ARITHMETICS:
         raise ValueError(f"'arithmetic' should be one of {', '.join(ARITHMETICS)}, got {name!r}.")
     return ARITHMETICS[name]
+
+
+def float32_products(device: torch.device | str = "cpu", *, cudnn: bool = True) -> Arithmetic:
+    """The arithmetic that torch's float32 products may have on a device, with its settings as they are.
+
+    A certificate is about an arithmetic, and not about a machine: `Certificate.radii(arithmetic="float32")`
+    is true of programs whose products are of float32.  Torch has settings that cut their operands to TF32
+    or bfloat16 where the hardware can, and cuDNN's convolutions use TF32 unless told otherwise.
+
+    Arguments:
+        device: The device: a CPU, or one of CUDA.
+        cudnn: Whether cuDNN may compute convolutions, on CUDA.
+
+    Returns:
+        `FLOAT32`; or `TF32` or `BFLOAT16` if any setting lets products be cut to it, the coarser one if
+        several do, or if settings of torch's two families disagree.
+
+    Example:
+        >>> float32_products("cpu").name
+        'float32'
+    """
+    backends, cuda = torch.backends, torch.device(device).type == "cuda"
+    places = [backends, backends.cuda.matmul] if cuda else [backends, backends.mkldnn]
+    if cuda and cudnn:
+        places += [backends.cudnn, backends.cudnn.conv]
+    if not cuda:
+        places += [getattr(backends.mkldnn, each, None) for each in ("matmul", "conv")]
+    found = {getattr(place, "fp32_precision", "none") for place in places}
+    try:
+        found.add(torch.get_float32_matmul_precision())
+        found |= {"tf32"} if cuda and backends.cuda.matmul.allow_tf32 else set()
+        found |= {"tf32"} if cuda and cudnn and backends.cudnn.allow_tf32 else set()
+    except RuntimeError:  # settings of both families disagree
+        found.add("medium")
+    if found <= {"none", "ieee", "highest"}:
+        return FLOAT32
+    return TF32 if found <= {"none", "ieee", "highest", "high", "tf32"} else BFLOAT16
 
 
 _arithmetic = arithmetic  # where an argument bears its name

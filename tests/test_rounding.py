@@ -3,7 +3,9 @@
 import copy
 import importlib.util
 import math
+import operator
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +30,7 @@ from lipnets.rounding import (
     Ball,
     arithmetic,
     bits,
+    float32_products,
     norms,
     number,
     rounding_rule,
@@ -513,3 +516,56 @@ def test_float64_costs_nothing_that_is_seen() -> None:
     single = certificate.radii(images, labels, arithmetic="float32")
     assert (single < radii).all()
     assert FLOAT64.unit < FLOAT32.unit
+
+
+# Of which arithmetic float32 products are on this machine, by settings that are put back
+
+SETTINGS = [  # where, what, the device it counts on, and what float32 is there then at the best
+    ("backends", "tf32", "cpu", TF32),
+    ("backends", "tf32", "cuda", TF32),
+    ("backends.mkldnn.matmul", "bf16", "cpu", BFLOAT16),
+    ("backends.mkldnn.conv", "tf32", "cpu", TF32),
+    ("backends.cuda.matmul", "tf32", "cuda", TF32),
+]
+
+
+@pytest.fixture
+def precisions() -> Iterator[None]:
+    places = [*dict.fromkeys(name for name, *_ in SETTINGS), "backends.mkldnn", "backends.cudnn"]
+    places += ["backends.cudnn.conv"]
+    found = {name: operator.attrgetter(name)(torch) for name in places}
+    before = {name: place.fp32_precision for name, place in found.items()}
+    yield
+    for name, place in found.items():
+        place.fp32_precision = before[name]
+    assert {name: place.fp32_precision for name, place in found.items()} == before
+
+
+@pytest.mark.parametrize(("where", "value", "device", "expected"), SETTINGS)
+def test_settings_of_lower_precision_are_noticed_where_they_count(
+    where, value, device, expected, precisions
+) -> None:
+    assert float32_products(device, cudnn=False) == FLOAT32
+    operator.attrgetter(where)(torch).fp32_precision = value
+    found = float32_products(device, cudnn=False)
+    assert found == expected or found == BFLOAT16  # where torch finds that settings disagree
+
+
+@pytest.mark.parametrize(
+    ("precision", "name"), [("highest", "float32"), ("high", "tf32"), ("medium", "bfloat16")]
+)
+def test_the_precision_of_matrix_products_is_noticed(precision, name) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert float32_products("cpu").name == name
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_cudnn_has_tf32_for_convolutions_unless_told_otherwise() -> None:
+    assert float32_products("cuda", cudnn=False).name == "float32"
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        assert float32_products("cuda").name == "tf32"
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        assert float32_products("cuda").name == "float32"

@@ -9,7 +9,7 @@ import torch
 from ..bounds import NotCertifiedError
 from ..metrics import RADII
 from ..records import Record
-from ..rounding import arithmetic
+from ..rounding import arithmetic, float32_products
 from ._registry import Probe, registry
 from .subject import Subject
 
@@ -25,7 +25,8 @@ def rounding(
     For each arithmetic it yields `rounding_loss`, the median share of a radius that is lost to what
     the program rounds, over the images that would have one if nothing were rounded; and
     `certified_accuracy_in` at each radius.  The detail `arithmetic` names it, and `assumptions` what
-    its bounds rest on beside conventional arithmetic.  An arithmetic in which the network cannot be
+    its bounds rest on beside conventional arithmetic; those of float32 say in `products` what torch's
+    float32 products were where this ran, "tf32" or "bfloat16" if its settings allowed that.  An arithmetic in which the network cannot be
     certified is a record `rounding_refused`, whose detail `says` why.
 
     Arguments:
@@ -54,6 +55,8 @@ def rounding(
                 yield subject.record("rounding_refused", 1.0, "1", arithmetic=name, says=str(error))
                 continue
             details = {"arithmetic": name, "kind": "proved", "assumptions": assumptions}
+            if name == "float32":
+                details["products"] = float32_products(subject.images.device).name
             if some.any():
                 lost = ((real - found) / real)[some].median().item()
                 count = int(some.sum())

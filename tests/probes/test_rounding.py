@@ -49,6 +49,21 @@ def test_an_arithmetic_that_is_refused_is_told_and_the_others_are_measured(split
     assert {r.details["arithmetic"] for r in records} == {"float64", "bfloat16", "float32"}
 
 
+def test_float32_says_what_its_products_are_here(subject: Subject) -> None:
+    def said() -> set[str | None]:
+        records = rounding(("float32", "float64"), limit=4)(subject)
+        return {r.details.get("products") for r in records}
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        assert said() == {"float32", None}
+        torch.set_float32_matmul_precision("medium")
+        assert said() == {"bfloat16", None}
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert said() == {"float32", None}
+
+
 def test_assumptions_are_named(split: Split) -> None:
     for activation, expected in ((nn.Tanh(), ["R3"]), (nn.ReLU(), [])):
         body = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), activation)
