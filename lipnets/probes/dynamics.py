@@ -3,7 +3,7 @@
 __all__ = ["dynamics"]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..records import Record
@@ -11,21 +11,23 @@ from ._registry import Probe, registry
 from .invariants import require
 from .subject import Subject
 
-_NAMES = ("bound/", "test/")
+_NAMES = ("bound/", "test/", "ledger/", "driver/", "gain/", "slope/", "gradient/")
 
 
 @registry.register
 def dynamics() -> Probe:
     """Builds the probe that reads the history of the run.
 
-    It yields the records of bounds and of held-out images as they were written, and checks that
-    the bound of the network is never above the product of those of its layers, and that the last
+    It yields the records of bounds, of held-out images, and of what moved the norms of weights, as they
+    were written; `ledger/remainder`, the part of the change of log K that the ledger does not explain;
+    and checks that the bound of the network is never above the product of those of its layers, and that the last
     one is that of the weights which are examined.
     """
 
     def probe(subject: Subject) -> Iterator[Record]:
         history = [record for record in subject.history if record.name.startswith(_NAMES)]
         yield from history
+        yield from _remainder(history)
         closest, count = 0.0, 0
         bounds = [record for record in history if record.name.startswith("bound/")]
         for step, group in groupby(bounds, key=lambda record: record.step):
@@ -60,3 +62,20 @@ def dynamics() -> Probe:
         )
 
     return probe
+
+
+_TERMS = ("linear", "curvature", "square", "switch", "gain", "buffer")
+
+
+def _remainder(history: Sequence[Record]) -> Iterator[Record]:
+    """What is left of the last log K when all terms of the ledger are taken off, if there is one."""
+    network = [r for r in history if r.name.startswith("ledger/") and "layer" not in r.details]
+    sizes = [record for record in network if record.name == "ledger/log_norm"]
+    if len(sizes) < 2:
+        return
+    end = sizes[-1]
+    terms = [r.value for r in network if r.step == end.step and r.name.split("/")[1] in _TERMS]
+    change = end.value - sizes[0].value
+    details = {"change": change}
+    left = change - math.fsum(terms)
+    yield Record("ledger/remainder", left, "nats", step=end.step, epoch=end.epoch, details=details)

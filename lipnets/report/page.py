@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from statistics import fmean, variance
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ..metrics import CertifiedCurve
 from ..records import Record
-from . import drawing, numbers, plots
+from . import drawing, evolution, numbers, plots
 
 _RADIUS = 36 / 255  # of the verdict
 
@@ -73,6 +74,17 @@ def figures(records: Sequence[Record]) -> dict[str, Figure]:
         line = _eventful([record for record in history if record.name == name])
         if len({record.epoch for record in line}) > 1:
             drawn[name.replace("/", "_")] = function(line)
+    whole = {record.name for record in history if "layer" not in record.details}
+    for name, source, function in (
+        ("ledger", "ledger/log_norm", evolution.ledger),
+        ("drivers", "driver/drift", evolution.drivers),
+        ("scores", "driver/z", evolution.scores),
+    ):
+        lines = [record for record in history if record.name == source]
+        if source in whole and len({record.step for record in lines}) > 1:
+            drawn[name] = function(history)
+    if "gain/band" in by_name:
+        drawn["frequencies"] = evolution.frequencies(history)
     return drawn
 
 
@@ -111,6 +123,7 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
         verdict=_verdict(by_name),
         audit=_audit(by_name),
         rounding=_rounding(by_name),
+        scores=_scores(by_name),
         verdict_radius=_RADIUS,
         values=math.prod(facts.shape),
         lipschitz=next((r for r in by_name.get("bound/network", []) if r.epoch is None), None),
@@ -152,6 +165,14 @@ def _rounding(by_name: dict[str, list[Record]]) -> list[dict[str, Any]]:
     for record in by_name.get("rounding_loss", []):
         rows[record.details["arithmetic"]]["loss"] = record
     return list(rows.values())
+
+
+def _scores(by_name: dict[str, list[Record]]) -> dict[str, float] | None:
+    """The mean of all scores of single steps of the network, and their variance."""
+    values = [r.value for r in by_name.get("driver/z", []) if "layer" not in r.details]
+    if len(values) < 2:
+        return None
+    return {"mean": fmean(values), "variance": variance(values), "count": len(values)}
 
 
 def _audit(by_name: dict[str, list[Record]]) -> list[dict[str, Any]]:

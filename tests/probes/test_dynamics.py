@@ -48,3 +48,17 @@ def test_a_network_above_the_product_of_its_layers_is_caught(subject: Subject) -
     now = subject.certificate.lipschitz
     with pytest.raises(InvariantError, match="at step 20"):
         list(dynamics()(with_history(subject, now, now, 0.999)))
+
+
+def test_what_the_ledger_leaves_is_told(subject: Subject) -> None:
+    terms = {"linear": 0.5, "curvature": 0.25, "square": -0.125, "decay": -7.0}
+    history = [Record("ledger/log_norm", 1.0, "nats", step=0, epoch=0.0)]
+    when = {"step": 9, "epoch": 1.0}
+    history += [Record(f"ledger/{name}", value, "nats", **when) for name, value in terms.items()]
+    layer = {"layer": "head", "role": "free"}
+    history.append(Record("ledger/linear", 100.0, "nats", **when, details=layer))
+    history.append(Record("ledger/log_norm", 1.75, "nats", **when))
+    records = list(dynamics()(dataclasses.replace(subject, history=history)))
+    [left] = [record for record in records if record.name == "ledger/remainder"]
+    assert (left.value, left.details) == (0.125, {"change": 0.75})
+    assert records[: len(history)] == history

@@ -103,6 +103,42 @@ def train() -> list[Record]:
     return records
 
 
+LEDGER = {  # of log K: what each term has added by the steps 0, 10 and 20
+    "linear": (0.0, 0.5, 0.9),
+    "curvature": (0.0, 0.2, 0.3),
+    "square": (0.0, -0.02, -0.05),
+    "decay": (0.0, -0.1, -0.25),
+    "gain": (0.0, 0.0, 0.001),
+    "buffer": (0.0, 0.0, -0.001),
+}
+
+
+def evolve() -> list[Record]:
+    """A ledger that leaves 0.002 unexplained, scores of three steps, and bands of one convolution."""
+    records = []
+    for at in range(3):
+        when = {"step": 10 * at, "epoch": float(at)}
+        for term, values in LEDGER.items():
+            records.append(Record(f"ledger/{term}", values[at], "nats", **when))
+            details = {"layer": "head", "role": "free"}
+            half = values[at] / 2
+            records.append(Record(f"ledger/{term}", half, "nats", **when, details=details))
+        total = sum(values[at] for term, values in LEDGER.items() if term != "decay")
+        rest = 0.002 if at == 2 else 0.0
+        records.append(Record("ledger/log_norm", 3 + total + rest, "nats", **when))
+        for name, value in (("drift", 1e-3), ("noise_curvature", 1e-4), ("deterministic", 1e-5)):
+            records.append(Record(f"driver/{name}", value * (at + 1), "nats", **when))
+        records.append(Record("driver/variance", 1e-6, "nats^2", **when))
+        records.append(Record("driver/z", at - 1.25, "1", **when))
+        for band in range(4):
+            details = {"layer": "backbone.conv", "low": band / 8, "high": (band + 1) / 8}
+            records.append(Record("gain/band", 1.0 + band + at, "1", **when, details=details))
+    records.append(
+        Record("ledger/remainder", 0.002, "nats", step=20, epoch=2.0, details={"change": 1.152})
+    )
+    return records
+
+
 def audit() -> list[Record]:
     records = []
     for layer, value in {**LAYERS, "network": 1.125}.items():
@@ -127,6 +163,7 @@ def records() -> list[Record]:
         *rounded(),
         *filters(),
         *train(),
+        *evolve(),
         *audit(),
     ]
 

@@ -137,7 +137,7 @@ def test_ids_are_unique_and_captions_are_where_figures_look_for_them(reader: Rea
     ids = [value for name, value in reader.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     labels = [value for name, value in reader.attributes if name == "aria-labelledby"]
-    assert len(labels) == reader.tags.count("svg") == 8
+    assert len(labels) == reader.tags.count("svg") == 12
     assert set(labels) <= set(ids)
 
 
