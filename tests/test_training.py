@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 
 from lipnets import losses, optim
@@ -112,6 +113,123 @@ def test_a_gradient_that_is_not_finite_stops_before_weights_are_spoilt() -> None
     with pytest.raises(NonFiniteLossError, match="The gradient is inf at step 1"):
         list(fit(model, [batch], loss_fn, optimizer, scheduler, steps_per_epoch=1))
     assert model.weight.item() == 0.0
+
+
+class Marked(nn.Module):
+    """A layer in the middle whose output overflows for one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return (x * 1e300).square().clamp_min(0) if x.amax() > 1e6 else x
+
+
+def stopped(model: nn.Module, batch: Batch, **settings: Any) -> str:
+    """What is said of a batch that training stops at, after one that it does not."""
+    [good] = examples(1, seed=4)
+    steps = fit(model, [good, batch], *pieces(model), steps_per_epoch=2, **settings)
+    next(steps)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(NonFiniteLossError) as caught:
+        next(steps)
+    assert caught.value.step == 2
+    for key, value in model.state_dict().items():
+        assert "calls" in key or torch.equal(value, state[key])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    return str(caught.value)
+
+
+def test_images_that_are_not_finite_are_counted() -> None:
+    [(images, labels)] = examples(1)
+    images[1, 0, 0, 0], images[3, 1, 1, 1] = math.inf, math.nan
+    assert "2 of the 5 images of the batch hold values" in stopped(network(), (images, labels))
+
+
+def test_weights_that_are_not_finite_before_the_step_are_named() -> None:
+    model, [good, bad] = network(), examples(2)
+    steps = fit(model, [good, bad], *pieces(model), steps_per_epoch=2)
+    next(steps)
+    with torch.no_grad():
+        model.head.weight[0, 0] = math.inf
+    with pytest.raises(NonFiniteLossError, match=r"not finite in 'head\.weight'"):
+        next(steps)
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": 3}], ids=["unseeded", "seeded"])
+def test_the_first_layer_that_overflows_is_named(settings) -> None:
+    """Not those after it, nor those that hold it; what the second forward counts is taken back."""
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), marked=Marked(), dense=nn.Linear(8, 6)))
+    model = nn.Sequential(OrderedDict(body=body, head=nn.Linear(6, 3)))
+    [(images, labels)] = examples(1)
+    images[2] *= 1e9
+    told = stopped(model, (images, labels), **settings)
+    assert "finite inputs and inf in its outputs is 'body.marked', a Marked." in told
+    assert body.marked.calls == 2
+
+
+def test_a_parametrization_that_overflows_is_named_before_its_layer() -> None:
+    class Blown(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight if weight.norm() < 100 else weight * math.inf
+
+    dense = nn.Linear(8, 3)
+    parametrize.register_parametrization(dense, "weight", Blown())
+    model, [good, bad] = nn.Sequential(nn.Flatten(), dense), examples(2)
+    steps = fit(model, [good, bad], *pieces(model), steps_per_epoch=2)
+    next(steps)
+    with torch.no_grad():
+        dense.parametrizations.weight.original.mul_(1e4)
+    with pytest.raises(NonFiniteLossError, match=r"is '1\.parametrizations\.weight\.0', a Blown"):
+        next(steps)
+
+
+def test_a_layer_that_writes_over_its_inputs_is_not_taken_for_a_victim() -> None:
+    class Writing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.div_((x.detach() < 1e6).double())
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 8, bias=False), Writing(), nn.Linear(8, 3))
+    nn.init.eye_(model[1].weight)
+    [(images, labels)] = examples(1)
+    assert "outputs is '2', a Writing" in stopped(model, (images * 1e9, labels))
+
+
+def test_slopes_and_losses_that_are_not_finite_are_told_apart() -> None:
+    class Loss:
+        needs_slopes = True
+
+        def __call__(self, logits: Tensor, labels: Tensor, slopes: Tensor) -> Tensor:
+            return (logits.square() * slopes.sum()).sum().log()
+
+    told = []
+    for slope in (math.inf, 0.0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+        arguments = (Loss(), *pieces(model)[1:])
+        slopes = partial(torch.full, (3, 3), slope)
+        with pytest.raises(NonFiniteLossError) as caught:
+            list(fit(model, examples(1), *arguments, steps_per_epoch=1, slopes=slopes))
+        told.append(str(caught.value))
+    assert "the slopes that the loss was given are not finite, the logits are" in told[0]
+    assert "the logits are finite, the largest of size" in told[1]
+
+
+@pytest.mark.parametrize(("factor", "told"), [(0.0, "is not of '0.weight'"), (1e200, "sum of")])
+def test_parameters_whose_gradient_is_not_finite_are_named(factor, told) -> None:
+    """The root has no slope at 0; a gradient of 1e200 has a square that is not finite."""
+    model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
+    nn.init.zeros_(model[0].weight)
+    nn.init.ones_(model[1].weight)
+    _, optimizer, scheduler = pieces(model)
+
+    def loss_fn(logits: Tensor, labels: Tensor) -> Tensor:
+        return (logits * factor if factor else logits.sqrt()).sum()
+
+    batch = (torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(NonFiniteLossError, match=told):
+        list(fit(model, [batch], loss_fn, optimizer, scheduler, steps_per_epoch=1))
 
 
 def test_a_loss_that_needs_slopes_is_given_those_of_the_weights_of_the_step() -> None:
