@@ -143,6 +143,8 @@ def _filter(
 ) -> nn.Module:
     """Matrices at the frequencies of a band, with random entries."""
     band = (draw.choice([-1.0, 0.1]), draw.uniform(0.35, 0.8))
+    if not _in_band(size, band):  # of small images, a band may hold no frequency
+        band = (-1.0, band[1])
     count = len(_in_band(size, band))
     symbols = torch.randn(count, groups, channels // groups, outs // groups, dtype=torch.complex128)
     bias = torch.randn(outs).double() if draw.random() < 0.5 else None

@@ -75,7 +75,7 @@ def test_proved_errors_are_of_use() -> None:
 def test_a_constant_that_is_too_small_is_caught(monkeypatch) -> None:
     gamma = Arithmetic.gamma
     monkeypatch.setattr(Arithmetic, "gamma", lambda self, count: gamma(self, count) / 1000)
-    found = [each for seed in range(9) for each in rounding.compare(seed, ("float64",))]
+    found = [each for seed in range(15, 23) for each in rounding.compare(seed, ("float64",))]
     assert any(each.ratio > 1 for each in found)
 
 
