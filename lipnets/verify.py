@@ -162,9 +162,9 @@ def linear(s: State, lip: float, taps: Array, bias: Array, way: int = 1) -> Stat
     offset = float(norm(bias, (0,))) * math.sqrt(math.prod(points)) * UP
     moduli = np.abs(taps).reshape(*taps.shape[:3], -1).sum(axis=3)  # Schur bounds their norm:
     schur = math.sqrt(moduli.sum(axis=1).max() * moduli.sum(axis=2).max()) * UP**2
-    error = gamma(matrix.shape[2] + 1) * (schur * s.size + offset)
     top = float(norm(matrix, (2,)).max()) * s.size + np.abs(bias).max()
-    own, grid = sums(top, max(s.grid + finest(taps), finest(bias)), error)
+    grid = max(s.grid + finest(taps), finest(bias)) if s.grid < 900 else INF
+    own, grid = sums(top, grid, gamma(matrix.shape[2] + 1) * (schur * s.size + offset))
     return s.after(x, lip, own, offset, grid)
 
 

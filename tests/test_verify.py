@@ -23,6 +23,7 @@ import lipnets
 from lipnets import layers, models, verify
 from lipnets.certificate_file import restore, same_program
 from lipnets.certify import certify
+from lipnets.exact import Round
 from lipnets.export import export
 from lipnets.layers import GroupSort, MaxMin, Parallel, Residual
 from lipnets.layers.concat import Concat
@@ -445,6 +446,32 @@ def test_products_that_are_not_conventional_are_doubted(tmp_path, capsys, monkey
     monkeypatch.setattr(verify.np, "indices", lambda n: true(n).astype(float).view(Loose))
     assert check(content("float64"), tmp_path) == 1
     assert "products" in capsys.readouterr().err
+
+
+def test_numbers_that_are_rounded_to_a_grid_after_an_inexact_sum_are_not_exact(tmp_path) -> None:
+    """The sum depends on its order, and so may what it is rounded to."""
+    head = nn.Linear(8, 3)
+    head.weight.data, head.bias.data = torch.randint(-8, 8, (3, 8)) / 8.0, torch.zeros(3)
+    model = nn.Sequential(Round(24), nn.Linear(6, 8), Round(24), head)
+    meta, arrays = parts_of(saved(model, (6,), 3))
+    assert meta["program"] == "float64"
+    assert check(packed(meta, arrays), tmp_path) == 0
+    assert check(packed(meta | {"program": "exact"}, arrays), tmp_path) == 1
+    model[1].weight.data, model[1].bias.data = torch.randint(-8, 8, (8, 6)) / 8.0, torch.zeros(8)
+    meta, arrays = parts_of(saved(model, (6,), 3))
+    assert meta["program"] == "exact"
+    assert check(packed(meta, arrays), tmp_path) == 0
+
+
+def test_logits_within_rounding_do_not_make_radii_larger(tmp_path, capsys) -> None:
+    """Radii are proved from the logits of the checker, not from those of the file."""
+    meta, arrays = parts_of(content("float64"))
+    label = int(arrays["labels"][0])
+    arrays["logits"][0, label] = np.nextafter(arrays["logits"][0, label], np.inf)
+    assert check(packed(meta, arrays), tmp_path) == 0
+    arrays["radii"][0] *= 1 + 1e-8
+    assert check(packed(meta, arrays), tmp_path) == 1
+    assert "a radius is not proved" in capsys.readouterr().err
 
 
 # Norms, against explicit matrices
