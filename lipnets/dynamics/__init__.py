@@ -13,14 +13,19 @@ __all__ = [
     "Dense",
     "Followed",
     "Gain",
+    "Ledger",
     "Lens",
+    "Line",
     "Top",
+    "band_edges",
     "follow",
     "gains",
     "highest",
     "top",
 ]
 
-from .lenses import Convolution, Dense, Lens, highest
+from .ledger import Ledger
+from .lenses import Convolution, Dense, Lens, band_edges, highest
+from .lines import Line
 from .singular import Top, top
 from .weights import Followed, Gain, follow, gains

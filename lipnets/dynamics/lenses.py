@@ -8,7 +8,7 @@ The norm of a convolution on a torus is the largest of those of its symbol S(θ)
 frequencies θ there.  With a stride, each column is there once for each phase.
 """
 
-__all__ = ["Convolution", "Dense", "Lens", "highest"]
+__all__ = ["Convolution", "Dense", "Lens", "band_edges", "highest"]
 
 import itertools
 import math
@@ -47,6 +47,10 @@ class Lens(Protocol):
         """The places beside one, itself first."""
         ...
 
+    def folded(self, places: Tensor) -> Tensor:
+        """Of each place and of the one that has the same norm always, the first."""
+        ...
+
 
 class Dense:
     """Shows a weight as the matrix of its outputs by everything else: the one of a linear layer.
@@ -67,6 +71,10 @@ class Dense:
     def around(self, place: int) -> Tensor:
         """Itself."""
         return torch.tensor([place])
+
+    def folded(self, places: Tensor) -> Tensor:
+        """Itself."""
+        return places
 
 
 class Convolution:
@@ -123,13 +131,25 @@ class Convolution:
         turns = self.angles / (2 * torch.pi)
         return ((turns - turns.round()) / torch.tensor(self.stride)).norm(dim=1)
 
+    def within(self, low: float, high: float) -> Tensor:
+        """Whether a place is in a band of frequencies, [low, high), with shape (count,).
+
+        A band up to the corner of the spectrum includes the corner.
+        """
+        corner = math.sqrt(len(self.points)) / 2
+        # Frequencies are rounded; none but the same are as close as this.
+        upper = high + 1e-9 if high > corner - 1e-9 else high - 1e-9
+        return ((self.cycles >= low - 1e-9) & (self.cycles < upper)).repeat(self.groups)
+
     def matrices(self, weight: Tensor, places: Tensor) -> Tensor:
         """The symbols at some places (F,), with shape (F, O / groups, I A / groups): A phases."""
         count = math.prod(self.points)
-        kernels = self._kernels(weight)[places // count]  # (F, O, I, K)
-        waves = self._waves(self.angles[places % count])  # (F, K)
-        parts = kernels.double().to(torch.complex128) * waves[:, None, None].to(kernels.device)
-        return self._phased(parts)
+        kernels = self._kernels(weight)
+        angles = self.angles[places % count]
+        if self.groups == 1:
+            return self._symbols(kernels[0].double(), angles)
+        parts = zip(kernels[places // count].double(), angles, strict=True)
+        return torch.cat([self._symbols(kernel, angle[None]) for kernel, angle in parts])
 
     def wave(self, place: int) -> tuple[int, Tensor, Tensor]:
         """What the symbol at a place makes of a kernel: its group, and of each tap what it is multiplied
@@ -160,6 +180,12 @@ class Convolution:
         flat = [sum(i * s for i, s in zip(each, strides, strict=True)) for each in near]
         return torch.tensor(flat) + group * math.prod(self.points)
 
+    def folded(self, places: Tensor) -> Tensor:
+        """Of each pair ±θ the first: the symbols of a real kernel there are conjugate."""
+        count = math.prod(self.points)
+        first, mirror = self._half
+        return places // count * count + first[mirror[places % count]]
+
     @cached_property
     def _half(self) -> tuple[Tensor, Tensor]:
         """Of each pair ±θ the first place, and where among these each place is found."""
@@ -181,23 +207,25 @@ class Convolution:
         phases = angles @ self._offsets.mT
         return torch.polar(torch.ones_like(phases), phases)
 
-    def _phased(self, parts: Tensor) -> Tensor:
-        """Sums (F, O, I, K) over the taps of each phase, with shape (F, O, I A)."""
+    def _symbols(self, kernel: Tensor, angles: Tensor) -> Tensor:
+        """The symbols of a kernel (O, I, K) at angles (F, D), with shape (F, O, I A)."""
+        phase = torch.tensor(self._phases)
+        waves = self._waves(angles)[:, None] * (phase == torch.arange(self._count_phases)[:, None])
+        sums = torch.view_as_real(waves).movedim(-1, 0).to(kernel.device, kernel.dtype)
+        real, imaginary = (sums @ kernel.flatten(0, 1).mT).unbind()  # (F, A, O I) of real numbers
+        symbols = torch.complex(real, imaginary).unflatten(-1, kernel.shape[:2])
         if self._count_phases == 1:
-            return parts.sum(dim=-1)
-        index = torch.tensor(self._phases, device=parts.device)
-        sums = parts.new_zeros(*parts.shape[:-1], self._count_phases)
-        return sums.index_add_(-1, index, parts).flatten(2)
+            return symbols[:, 0]
+        return symbols.movedim(1, -1).flatten(2)
 
     def _ranked(self, kernel: Tensor, angles: Tensor) -> Tensor:
         """Norms of the symbols of a kernel (O, I, K) at angles (F, D), from below."""
-        waves = self._waves(angles).to(kernel.device, torch.complex64)
-        symbols = self._phased(kernel.to(torch.complex64) * waves[:, None, None])
+        symbols = self._symbols(kernel, angles)
         start = torch.arange(1, symbols.shape[2] + 1, device=kernel.device).float()
         vectors = torch.polar(torch.ones_like(start), start.square()).expand(len(angles), -1)
         vectors = vectors[..., None]
         for _ in range(_RANKING):
-            vectors = symbols.mH @ (symbols @ vectors)
+            vectors = ((symbols @ vectors).mH @ symbols).mH  # no copy of the adjoint is made
             vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(
                 1e-30
             )
@@ -217,3 +245,24 @@ def highest(lens: Lens, weight: Tensor) -> tuple[int, Top]:
     best = int(tops.value.argmax())
     place = finalists[best : best + 1]
     return int(place), top(lens.matrices(weight, place))
+
+
+def band_edges(bands: int, axes: int = 2) -> list[float]:
+    """The edges of bands of frequencies, in cycles per pixel: of one width up to 1/2.
+
+    Beyond are the corners of the spectrum, up to √axes / 2, which the last band includes.
+
+    Arguments:
+        bands: The number of bands.
+        axes: The number of axes of an image.
+
+    Raises:
+        ValueError: If the number of bands is less than 1.
+
+    Example:
+        >>> [round(edge, 3) for edge in band_edges(4)]
+        [0.0, 0.125, 0.25, 0.375, 0.707]
+    """
+    if bands < 1:
+        raise ValueError(f"'bands' should be at least 1, got {bands}.")
+    return [i / (2 * bands) for i in range(bands)] + [math.sqrt(axes) / 2]

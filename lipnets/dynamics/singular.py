@@ -18,7 +18,7 @@ leaves the Gram matrix of the smaller side:
     D²σ₁(N) = (‖y_u‖² + Σⱼ₌₂ |vⱼ*(s₁ y_v + T*y_u)|² / (s₁² − sⱼ²)) / s₁.
 """
 
-__all__ = ["Top", "top"]
+__all__ = ["Top", "apply", "top"]
 
 from dataclasses import dataclass
 
@@ -53,6 +53,11 @@ class Top:
         """σ₁ − σ₂, with shape (F,): the formulas hold for changes that are much smaller."""
         return self.value - self.second
 
+    @property
+    def start(self) -> Tensor | None:
+        """Where `leading` of a matrix close by starts; None where none is known."""
+        return None
+
     def slope(self, directions: Tensor) -> Tensor:
         """D σ₁ along directions of shape (..., F, m, n), with shape (..., F)."""
         pushed = (directions @ self.right[..., None])[..., 0]
@@ -75,10 +80,13 @@ class Top:
         along = (left.conj() * high).sum(dim=-1).real + (right.conj() * wide).sum(dim=-1).real
         high = high - (along / 2)[..., None] * left
         wide = wide - (along / 2)[..., None] * right
-        side = self.value[:, None] * wide + _apply(self._matrices.mH, high)
-        parts = _apply(self._vectors.mH, side)[..., :-1].abs().square()
-        rest = (parts / (self._squares[:, -1:] - self._squares[:, :-1])).sum(dim=-1)
-        return (high.abs().square().sum(dim=-1) + rest) / self.value
+        side = self.value[:, None] * wide + apply(self._matrices.mH, high)
+        return (high.abs().square().sum(dim=-1) + self._rest(side)) / self.value
+
+    def _rest(self, side: Tensor) -> Tensor:
+        """Σⱼ₌₂ |vⱼ* side|² / (s₁² − sⱼ²), with shape (..., F)."""
+        parts = apply(self._vectors.mH, side)[..., :-1].abs().square()
+        return (parts / (self._squares[:, -1:] - self._squares[:, :-1])).sum(dim=-1)
 
 
 def top(matrices: Tensor) -> Top:
@@ -95,7 +103,7 @@ def top(matrices: Tensor) -> Top:
     high = matrices.mH if swapped else matrices
     squares, vectors = torch.linalg.eigh(high.mH @ high)
     right = vectors[..., -1]
-    image = _apply(high, right)
+    image = apply(high, right)
     value = torch.linalg.vector_norm(image, dim=-1)
     left = image / value[..., None]
     squares = torch.cat([squares[..., :-1].clamp_min(0), value.square()[..., None]], dim=-1)
@@ -104,6 +112,6 @@ def top(matrices: Tensor) -> Top:
     return Top(value, second, *ends, high, vectors, squares, swapped)
 
 
-def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
+def apply(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Matrices (F, m, n) times vectors (..., F, n), with shape (..., F, m)."""
     return torch.einsum("fmn,...fn->...fm", matrices, vectors)

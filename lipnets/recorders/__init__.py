@@ -18,6 +18,9 @@ __all__ = [
     "certified",
     "drivers",
     "every",
+    "frequencies",
+    "ledger",
+    "geometry",
     "loss",
     "loss_of_probes",
     "names",
@@ -29,6 +32,9 @@ from ._registry import Recorder, Stateful, registry, together
 from .bounds import bounds
 from .certified import certified
 from .drivers import drivers, loss_of_probes
+from .frequencies import frequencies
+from .ledger import ledger
+from .geometry import geometry
 from .loss import loss
 from .rhythm import every
 
