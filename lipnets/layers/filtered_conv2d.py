@@ -328,7 +328,7 @@ def _stored_filter_rounding(
     size = module.size
     count = len(module.weight)
     waves = None
-    if count * size[0] * size[1] <= _DENSE:
+    if 0 < count * size[0] * size[1] <= _DENSE:
         waves = torch.from_numpy(_pixel_waves(size, module.band).reshape(2 * count, -1))
     return fourier_rounding(
         module,
