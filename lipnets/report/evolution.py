@@ -93,7 +93,7 @@ def scores(history: Sequence[Record]) -> Figure:
     ax.plot(steps, values, "o", color=COLORS["first"], markersize=3)
     reach = max(3.2, *(1.1 * abs(value) for value in values))
     ax.set_ylim(-reach, reach)
-    frame(ax, "optimization step", "observed − predicted, deviations")
+    frame(ax, "optimization step", "miss, in deviations")
     return figure
 
 
