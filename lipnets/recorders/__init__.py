@@ -19,8 +19,8 @@ __all__ = [
     "drivers",
     "every",
     "frequencies",
-    "ledger",
     "geometry",
+    "ledger",
     "loss",
     "loss_of_probes",
     "names",
@@ -33,8 +33,8 @@ from .bounds import bounds
 from .certified import certified
 from .drivers import drivers, loss_of_probes
 from .frequencies import frequencies
-from .ledger import ledger
 from .geometry import geometry
+from .ledger import ledger
 from .loss import loss
 from .rhythm import every
 

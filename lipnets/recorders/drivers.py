@@ -61,8 +61,9 @@ def drivers(
     noise, of the averages of `gradient/signal`, |g|², and `gradient/noise`, tr Σ of one example.
 
     What it looks at are plain images of the training split: no augmentation, no mixing.  Raw weights
-    behind parametrizations are seen by batches, all weights where normalizations couple the examples of
-    a batch, which then has the size of those of training.
+    behind parametrizations are seen by batches, and all weights are where normalizations couple the
+    examples of a batch: batches then have the size of those of training, up to half of `examples`, as
+    the statistics of fewer would be others, and there are as many as of other networks.
 
     Arguments:
         split: The examples to train on.
@@ -234,7 +235,7 @@ class Drivers:
         size = min(self._examples, total) // self._batches
         count = self._batches
         if coupled:
-            size = min(self._batch_size, total // count)
+            size = min(self._batch_size, self._examples // 2, total // count)
             count = max(count, min(self._examples, total) // size)
         generator = torch.Generator().manual_seed(
             derived_seed(self._seed, "drivers", step.index, "examples")

@@ -145,6 +145,6 @@ def test_recorders_leave_weights_mode_and_randomness_alone(
 
 def test_recorders_go_by_name() -> None:
     assert recorders.names() == [
-        *("bounds", "certified", "drivers", "frequencies", "ledger", "loss")
+        *("bounds", "certified", "drivers", "frequencies", "geometry", "ledger", "loss")
     ]
     assert list(recorders.build("loss", steps=1)(step()))
