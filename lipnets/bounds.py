@@ -1,6 +1,6 @@
 """The certificate algebra: upper bounds on Lipschitz constants, derived by rules.
 
-The trusted kernel of lipnets is this file, `linalg.py`, `convolutions.py`, `rules.py`, `certify.py`
+The trusted kernel of lipnets is this file, `linalg.py`, `convolutions.py`, `rules.py`, `certify/`
 and the functions marked `@rule` beside the layers they bound.  A certificate is sound if they are:
 a wrong parametrization, initialization or training run can make it worse, never false.
 
