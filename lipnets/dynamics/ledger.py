@@ -29,7 +29,6 @@ from .terms import decomposed, is_small, terms_of
 from .tracks import Watch
 from .weights import Followed, Gain, follow, gains
 
-
 _SUMS = ("first", "log_norm", "linear", "curvature", "square", "switch", "gain", "buffer")
 
 
