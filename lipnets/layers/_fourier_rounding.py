@@ -135,6 +135,8 @@ def _stages(
 ) -> list[_Stage]:
     (height, width), (rows, columns) = transform.period, transform.size
     pixels, frequencies = height * width, len(symbols)
+    if not frequencies:
+        return []  # zeros, which nothing rounds
     double = symbols.detach().double()
     stored = analysis.arithmetic.stored(double)
     channels, after = transform.channels, math.prod(outs)

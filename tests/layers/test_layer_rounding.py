@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from lipnets import layers, lipschitz
 from lipnets.layers import Concat, Parallel, Residual
+from lipnets.layers.filtered_conv2d import StoredFilter2d
 from lipnets.layers.householder_activation import StoredHouseholder
 from lipnets.operations import GroupNorms, PiecewiseLinear
 from lipnets.program import Affine, lower
-from lipnets.rounding import ARITHMETICS, Analysis, Ball, norms
+from lipnets.rounding import ARITHMETICS, FLOAT64, Analysis, Ball, norms
 
 Exact = Callable[[list[Fraction]], list[Decimal]]
 decimal.getcontext().prec = 60
@@ -299,3 +300,14 @@ def test_a_normal_that_is_no_unit_vector_has_the_constant_of_its_own_reflection(
     assert lipschitz(module, (2,)).value == pytest.approx(2 * (0.81 + 0.64) - 1)
     assert slopes.max().item() == pytest.approx(2 * (0.81 + 0.64) - 1)
     assert slopes.min().item() == pytest.approx(1)
+
+
+def test_a_band_without_a_frequency_rounds_nothing_but_the_bias() -> None:
+    """Between the frequencies of an image there are none: what comes out is the bias."""
+    empty = torch.zeros(0, 1, 2, 2, dtype=torch.complex128)
+    layer = StoredFilter2d(empty, (6, 6), (0.01, 0.02), torch.tensor([0.1, -2.0])).eval()
+    ball = Analysis(FLOAT64)(layer, (2, 6, 6), Ball(norm=3.0))
+    assert torch.equal(layer(torch.rand(1, 2, 6, 6))[0, 1], torch.full((6, 6), -2.0))
+    size = 6 * math.hypot(0.1, 2.0)
+    assert size <= float(ball.norm) <= size + 3.0 + 1e-9
+    assert float(ball.error) <= 1e-14
