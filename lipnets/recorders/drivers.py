@@ -69,7 +69,8 @@ def drivers(
         split: The examples to train on.
         loss: The loss of a model, images and labels, such as `loss_of_probes` gives.
         optimizer: The optimizer, for the learning rate of the next step.
-        batch_size: The number of examples of a batch in training.
+        batch_size: The number of examples of a batch in training, which goes through the split again and
+            again: the last batch of each time may have fewer.
         steps: The number of steps between records.
         examples: The number of examples to look at.
         batches: The number of batches they are divided into.
@@ -181,7 +182,7 @@ class Drivers:
         for index, sight in enumerate(there):
             seen, unit = _best(found, index, apart if self._complete else None)
             lr = lr_of(self._optimizer, sight.parameter)
-            sampling = Sampling(len(self._split), self._batch_size, unit)
+            sampling = Sampling(len(self._split), self._batch(step.index + 1), unit)
             each = moments(sight.top, seen, lr, sampling)
             valid = _is_valid(sight, lr * found.largest[index])
             all_valid = all_valid and valid
@@ -228,6 +229,13 @@ class Drivers:
             yield from said.compared(now, when)
         if pending["network"] is not None:
             yield from Forecast(**pending["network"]).compared(after, when)
+
+    def _batch(self, index: int) -> int:
+        """The number of examples of a step: the last batch of an epoch may have fewer."""
+        steps = math.ceil(len(self._split) / self._batch_size)
+        if index % steps:
+            return self._batch_size
+        return len(self._split) - (steps - 1) * self._batch_size
 
     def _drawn(self, step: Step, model: nn.Module, coupled: bool) -> list[tuple[Tensor, Tensor]]:
         """Batches of examples, drawn without replacement."""

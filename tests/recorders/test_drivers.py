@@ -125,6 +125,15 @@ def test_what_is_predicted_from_all_examples_is_the_mean_over_all_steps() -> Non
     assert numbers.var().item() == pytest.approx(predicted["variance"], rel=0.2)
 
 
+def test_the_last_batch_of_an_epoch_may_have_fewer_examples() -> None:
+    model, examples = mlp(), split(30)
+    record = recorders.drivers(examples, PROBE, sgd(model), 8, steps=1, examples=30, batches=5)
+    found = [list(record(Step(index, 0.0, model, SHAPE))) for index in (1, 3, 7)]
+    full, *fewer = [named(each, "driver/variance")[0].value for each in found]
+    share = (1 / 6 - 1 / 30) / (1 / 8 - 1 / 30)
+    assert fewer == pytest.approx([full * share] * 2)
+
+
 def test_residuals_have_mean_zero_and_variance_one() -> None:
     """The martingale test: what is not predicted is noise, and as large as is said."""
     model, examples = mlp(), split()
