@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -17,8 +18,10 @@ from . import data, losses, models, optim, recorders
 from .config import Config
 from .data import Dataset
 from .distributed import from_first
+from .losses import Loss
 from .margin_slopes import MarginSlopes
 from .recorders import Recorder, every
+from .recorders.drivers import loss_of_probes
 from .records import Record
 from .runs import Run
 from .seeds import derived_seed
@@ -148,9 +151,8 @@ def train(
     augment = [{"name": each.name, **each.arguments} for each in config.data.augment]
     augment = data.augment.build(augment) if augment else None
 
-    record = recorders.together(
-        _recorders(config, chosen, dataset, model, optimizer, steps, total) if run else []
-    )
+    training = _Training(chosen, optimizer, loss_fn, slopes, steps, total)
+    record = recorders.together(_recorders(config, dataset, untrained, training) if run else [])
 
     def write(step: Step) -> list[Record]:
         records = list(record(step))
@@ -218,23 +220,73 @@ def train(
     run.save_certificate(certificate, held_out.images, held_out.labels)
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What recorders are built of.
+
+    Arguments:
+        split: The images to train on.
+        optimizer: The optimizer.
+        loss: The loss.
+        slopes: The slopes that it needs, if it does.
+        steps: The number of steps of an epoch.
+        total: The number of all steps.
+    """
+
+    split: data.Split
+    optimizer: Optimizer
+    loss: Loss
+    slopes: MarginSlopes | None
+    steps: int
+    total: int
+
+
 def _recorders(
-    config: Config,
-    chosen: data.Split,
-    dataset: Dataset,
-    model: nn.Module,
-    optimizer: Optimizer,
-    steps: int,
-    total: int,
+    config: Config, dataset: Dataset, untrained: Step, training: _Training
 ) -> list[Recorder]:
     """What is recorded, in the order of the history."""
-    rhythm = steps * config.record.bounds_every
-    return [
-        recorders.loss(steps),
-        every(rhythm, recorders.certified(chosen, "train", limit=500), last=total),
-        every(rhythm, recorders.certified(dataset.test, "test"), last=total),
-        every(rhythm, recorders.bounds(), last=total),
+    rhythm = training.steps * config.record.bounds_every
+    recorded = [
+        recorders.loss(training.steps),
+        every(rhythm, recorders.certified(training.split, "train", limit=500), last=training.total),
+        every(rhythm, recorders.certified(dataset.test, "test"), last=training.total),
+        every(rhythm, recorders.bounds(), last=training.total),
+        *_internal(config, untrained, training),
     ]
+    if config.record.frequencies:
+        recorder = recorders.frequencies(untrained.model, untrained.shape)
+        recorded.append(every(rhythm, recorder, last=training.total))
+    if config.record.geometry:
+        recorded.append(every(rhythm, recorders.geometry(training.split), last=training.total))
+    return recorded
+
+
+def _internal(config: Config, untrained: Step, training: _Training) -> Iterator[Recorder]:
+    """What norms of weights do, and what drives them."""
+    ledger, drivers = config.record.ledger, config.record.drivers
+    if ledger is not None:
+        yield recorders.ledger(
+            *(untrained.model, untrained.shape),
+            lines=ledger.every or max(1, training.total // _ENTRIES),
+            last=training.total,
+            optimizer=training.optimizer,
+            effective=ledger.effective,
+            norm=ledger.norm,
+            bands=ledger.bands,
+        )
+    if drivers is not None and len(training.split) >= _FEWEST:
+        yield recorders.drivers(
+            *(training.split, loss_of_probes(training.loss, training.slopes)),
+            *(training.optimizer, config.data.batch_size),
+            steps=drivers.every,
+            examples=drivers.examples,
+            seed=config.seed,
+            clip_grad_norm=config.optimizer.clip_grad_norm,
+        )
+
+
+_ENTRIES = 100  # of the ledger, in a training
+_FEWEST = 8  # images that drivers can be seen by
 
 
 def _refuse_not_finite(model: nn.Module, step: int) -> None:

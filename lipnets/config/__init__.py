@@ -292,12 +292,16 @@ class RecordConfig(Section):
             one after each epoch in any case.
         ledger: The ledger of what moves the norms of weights, null for none.
         drivers: What drives norms in a step, in theory, null for none.
+        frequencies: Whether norms of convolutions are recorded by frequency, with certificates.
+        geometry: Whether the shape of weights and the slope of the network are, with certificates.
     """
 
     bounds_every: PositiveInt = 1
     state_minutes: NonNegativeFloat = 5.0
     ledger: LedgerConfig | None = Field(default_factory=LedgerConfig)
     drivers: DriversConfig | None = Field(default_factory=DriversConfig)
+    frequencies: bool = True
+    geometry: bool = True
 
 
 class Config(Section):

@@ -28,6 +28,7 @@ def ledger(
     norm: Literal["operator", "reshape"] = "operator",
     bands: int = 0,
     scan_every: int = 100,
+    last: int | None = None,
 ) -> "LedgerRecorder":
     """Builds the recorder of the ledger: it has to see every step, and yields each `lines` of them.
 
@@ -47,6 +48,7 @@ def ledger(
         norm: The norm of convolutions: see `lipnets.dynamics.follow`.
         bands: The number of bands of frequencies in which convolutions are followed, beside the whole.
         scan_every: The number of steps after which all frequencies are looked at.
+        last: Another step of which there are records, the last one of the training.
 
     Raises:
         ValueError: If `lines` is less than 1.
@@ -55,15 +57,23 @@ def ledger(
         raise ValueError(f"'lines' should be at least 1, got {lines}.")
     options: dict[str, Any] = {"effective": effective, "norm": norm, "scan_every": scan_every}
     edges = band_edges(bands, len(shape) - 1) if bands else []
-    return LedgerRecorder(model, shape, lines, {"optimizer": optimizer, "bands": edges, **options})
+    options |= {"optimizer": optimizer, "bands": edges}
+    return LedgerRecorder(model, shape, lines, last, options)
 
 
 class LedgerRecorder:
     """The recorder that `ledger` builds; the ledger begins when it is first called."""
 
-    def __init__(self, model: nn.Module, shape: Shape, lines: int, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: Shape,
+        lines: int,
+        last: int | None,
+        options: dict[str, Any],
+    ) -> None:
         self._model, self._shape, self._options = model, shape, options
-        self._lines = lines
+        self._lines, self._last = lines, last
         self._ledger: Ledger | None = None
         self._index = 0
 
@@ -74,7 +84,8 @@ class LedgerRecorder:
         elif step.index != self._index:
             self._ledger.advance()
         self._index = step.index
-        return self._records(self._ledger, step) if step.index % self._lines == 0 else iter(())
+        due = step.index % self._lines == 0 or step.index == self._last
+        return self._records(self._ledger, step) if due else iter(())
 
     def state_dict(self) -> dict[str, Any]:
         """The sums, and where norms are followed."""
