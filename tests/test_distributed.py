@@ -30,6 +30,13 @@ CONFIG = {
     "record": {"state_minutes": 0},
 }
 
+# The weights are huge after a step, which is saved, and what comes of them is not finite.
+BLOWN = (
+    "model={name: plain_mlp_s, widths: [16]}",
+    "loss.radius=null",
+    "optimizer={name: sgd, lr: 1e37}",
+)
+
 spec = spec_from_file_location("distributed_cases", HERE / "distributed_cases.py")
 assert spec is not None
 assert spec.loader is not None
@@ -201,7 +208,7 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path: Path) -> None:
     [
         (("optimizer.lr=-1",), "optimizer.lr"),
         (("--device", "cuda"), "there is no device 'cuda:0'"),
-        (("optimizer.lr=1e30", "optimizer.clip_grad_norm=null"), "at step"),
+        (BLOWN, "The last good state is that of step 0"),
     ],
 )
 def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path, arguments, told) -> None:
@@ -236,6 +243,20 @@ sys.exit(distributed.command(main))
 
 
 # Alone.
+
+
+def test_the_last_good_state_is_named_where_numbers_stop_to_be_finite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    torch.set_default_dtype(torch.float32)
+    out = tmp_path / "run"
+    status = cases.train_script().main([str(tmp_path / "config.yaml"), *BLOWN, "--out", str(out)])
+    told = capsys.readouterr().err
+    assert status == 1
+    step = torch.load(out / "state/training.pt")["state"]["step"]
+    assert f"at step {step + 1}" in told
+    assert f"The last good state is that of step {step}, in {out}/state/training.pt." in told
 
 
 def test_one_process_has_nothing_to_share() -> None:

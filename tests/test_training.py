@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 
-from lipnets import losses, optim
+from lipnets import layers, lipschitz, losses, optim
 from lipnets.certify import certify
 from lipnets.data import Mixed
 from lipnets.export import export
@@ -390,6 +391,35 @@ def test_in_bfloat16_layers_compute_and_weights_stay_in_float32() -> None:
     assert 0 < (logits - exact).abs().max() < 4 * 2**-8 * exact.abs().max()
 
 
+@pytest.mark.parametrize("name", layers.names())
+def test_in_bfloat16_constraints_are_those_of_float32_to_the_bit(name) -> None:
+    """Of all layers: what parametrizations give, what is certified, and the dtype of gradients."""
+    shape = layers.card(name).shape
+    layer = layers.build(name, **layers.card(name).arguments).to(torch.float32).train()
+    x = torch.rand(3, *shape, dtype=torch.float32)
+
+    def computed(dtype: torch.dtype) -> list[Tensor]:
+        seen, handles, twin = [], [], copy.deepcopy(layer)
+        for module in twin.modules():
+            if isinstance(module, parametrize.ParametrizationList):
+                handles.append(module.register_forward_hook(lambda *each: seen.append(each[2])))
+        training_forward(twin, dtype=dtype)(x)
+        return seen
+
+    plain, half = computed(torch.float32), computed(torch.bfloat16)
+    assert len(plain) == len(half)
+    for weight, other in zip(plain, half, strict=True):
+        assert weight.dtype == other.dtype == torch.float32
+        assert torch.equal(weight, other)
+
+    training_forward(layer, dtype=torch.bfloat16)(x.requires_grad_()).square().sum().backward()
+    gradients = [each.grad for each in layer.parameters() if each.grad is not None]
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in gradients)
+    proved = lipschitz(export(layer, shape), shape).value
+    with torch.autocast("cpu", torch.bfloat16):
+        assert lipschitz(export(layer, shape), shape).value == proved
+
+
 def test_channels_last_is_how_images_and_kernels_lie_in_memory() -> None:
     model, images = convolutional(torch.float64), torch.rand(5, 2, 4, 4)
     model.head = nn.Linear(64, 3)
@@ -421,6 +451,39 @@ def test_a_compiled_forward_trains_the_plain_module(monkeypatch: pytest.MonkeyPa
     assert list(twin.state_dict()) == keys
     for key, value in plain.state_dict().items():
         assert torch.allclose(twin.state_dict()[key], value, rtol=0, atol=1e-10), key
+
+
+@pytest.mark.parametrize("kind", ["plain", "parametrized"])
+def test_the_forward_and_the_backward_are_traced_without_a_break(kind, monkeypatch) -> None:
+    """As a whole, which fullgraph asks for: a break would be an error."""
+    whole = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", whole)
+    model = network() if kind == "plain" else convolutional(torch.float64)
+    twin, batches = copy.deepcopy(model), examples(2)
+    torch._dynamo.reset()
+    for each, compiled in ((model, True), (twin, False)):
+        forward = training_forward(each, compiled=compiled)
+        list(fit(each, batches, *pieces(each), steps_per_epoch=2, forward=forward, seed=1))
+    for key, value in twin.state_dict().items():
+        assert torch.allclose(model.state_dict()[key], value, rtol=0, atol=1e-10), key
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inductor's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_what_inductor_compiles_trains_the_same_weights() -> None:
+    model = convolutional()
+    twin = copy.deepcopy(model)
+    batches = [(images.float(), labels) for images, labels in examples(3)]
+    torch._dynamo.reset()
+    for each, compiled in ((model, True), (twin, False)):
+        forward = training_forward(each, compiled=compiled)
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        arguments = (losses.build("cross_entropy"), optimizer, scheduler)
+        list(fit(each, batches, *arguments, steps_per_epoch=3, forward=forward))
+    for key, value in twin.state_dict().items():
+        assert torch.allclose(model.state_dict()[key], value, rtol=0, atol=1e-5), key
 
 
 # Moving averages.
