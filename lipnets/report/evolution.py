@@ -76,7 +76,7 @@ def drivers(history: Sequence[Record]) -> Figure:
         ax.plot(at, values, style, color=COLORS[color], label=name)
         if style == ":":
             ax.plot(at, [-value for value in values], style, color=COLORS[color])
-    ax.set_yscale("symlog", linthresh=max(smallest, largest / 1e4))
+    ax.set_yscale("symlog", linthresh=max(smallest, largest / 1e3), linscale=1.2)
     ax.axhline(0, color=COLORS["muted"], linewidth=0.7)
     frame(ax, "optimization step", "change of log K in a step")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -101,7 +101,7 @@ def scores(history: Sequence[Record]) -> Figure:
 def frequencies(history: Sequence[Record]) -> Figure:
     """Draws the norms of convolutions in bands of frequencies over epochs, a panel for each.
 
-    The tint of a cell is its norm over the largest in the panel, which the title tells.
+    Cells are tinted from the least norm in the panel to the largest, which the title tells.
     """
     layers = list(dict.fromkeys(str(r.details["layer"]) for r in history if r.name == "gain/band"))
     if len(layers) > _PANELS:
@@ -116,9 +116,12 @@ def frequencies(history: Sequence[Record]) -> Figure:
             ax.set_visible(False)
             continue
         edges, epochs, table = _bands(history, layers[rank])
-        top = max(value for row in table for value in row)
-        ax.pcolormesh(_borders(epochs), edges, table, cmap=_tints(), vmin=0, vmax=top)
-        ax.set_title(f"{layers[rank]}  ≤ {top:.3g}", loc="left", color=COLORS["muted"])
+        values = [value for row in table for value in row if math.isfinite(value)]
+        low, high = min(values), max(values)
+        least = low - 0.1 * (high - low)  # so that the least is seen as well
+        ax.pcolormesh(_borders(epochs), edges, table, cmap=_tints(), vmin=least, vmax=high)
+        title = f"{layers[rank]}  {low:.3g} to {high:.3g}"
+        ax.set_title(title, loc="left", color=COLORS["muted"])
         ax.tick_params(length=0)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     figure.supxlabel("epoch", fontsize=8.5, color=COLORS["muted"])
@@ -199,7 +202,7 @@ def _bands(
 
 def _tints() -> ListedColormap:
     """One colour of the page, from none of it to all."""
-    return ListedColormap([to_rgba(COLORS["first"], (i / 63) ** 2) for i in range(64)])
+    return ListedColormap([to_rgba(COLORS["first"], i / 63) for i in range(64)])
 
 
 def _borders(centers: Sequence[float]) -> list[float]:

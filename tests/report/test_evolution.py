@@ -48,7 +48,7 @@ def test_scores_are_points(drawn: dict[str, Figure]) -> None:
 
 def test_bands_are_rows_and_epochs_columns(drawn: dict[str, Figure]) -> None:
     ax = drawn["frequencies"].axes[0]
-    assert ax.get_title(loc="left") == "backbone.conv  ≤ 6"
+    assert ax.get_title(loc="left") == "backbone.conv  1 to 6"
     [mesh] = [each for each in ax.collections if isinstance(each, QuadMesh)]
     expected = [[1.0 + band + at for at in range(3)] for band in range(4)]
     assert mesh.get_array().reshape(4, 3).tolist() == expected
