@@ -1,6 +1,6 @@
 """Where numbers stop to be finite: what is to blame for a step that cannot be taken."""
 
-__all__ = ["first_cause"]
+__all__ = ["failed_factorization", "first_cause"]
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -38,8 +38,8 @@ def first_cause(
     """
     if bad := sum(not _finite(image) for image in images):
         return f"{bad} of the {len(images)} images of the batch hold values that are not finite"
-    if names := [name for name, each in model.named_parameters() if not _finite(each)]:
-        return f"before the step, there were values that are not finite in {_listed(names)}"
+    if told := _spoilt_weights(model):
+        return told
     if not _finite(logits):
         findings: list[Finding] = []
         with _watched(model, findings), torch.compiler.set_stance("force_eager"):
@@ -64,6 +64,42 @@ def first_cause(
     return "each value of the gradient is finite, and the sum of their squares is not"
 
 
+@torch.no_grad()
+def failed_factorization(model: nn.Module, images: Tensor) -> str:
+    """Says in a sentence which weights a factorization failed of, of what a forward computes.
+
+    The model is left as it was found.
+
+    Arguments:
+        model: The model, with the weights and the mode of the step.
+        images: Images that its forward takes, with shape (B, C, H, W): the first one will do.
+    """
+    if told := _spoilt_weights(model):
+        return told
+    names = {module: name for name, module in model.named_modules()}
+    running: list[nn.Module] = []
+
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        running.append(module)
+
+    def leave(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        running.pop()
+
+    with _hooked(model, enter, leave):
+        try:
+            model(images[:1])
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            module = running[-1]
+            return f"a factorization failed in '{names[module]}', a {type(module).__name__}"
+    return "a factorization failed, and not again in a second forward"
+
+
+def _spoilt_weights(model: nn.Module) -> str:
+    names = [name for name, each in model.named_parameters() if not _finite(each)]
+    told = "before the step, there were values that are not finite in "
+    return f"{told}{_listed(names)}" if names else ""
+
+
 @contextlib.contextmanager
 def _watched(model: nn.Module, findings: list[Finding]) -> Iterator[None]:
     """Notes the modules that make what is not finite of what is, in the order of execution."""
@@ -80,9 +116,18 @@ def _watched(model: nn.Module, findings: list[Finding]) -> Iterator[None]:
             findings.append((done, _described(module, names[module], out)))
 
     names = {module: name for name, module in model.named_modules()}
+    with _hooked(model, enter, leave):
+        yield
+
+
+@contextlib.contextmanager
+def _hooked(
+    model: nn.Module, enter: Callable[..., None], leave: Callable[..., None]
+) -> Iterator[None]:
+    """Calls functions before and after the forward of each module; buffers are put back at the end."""
     buffers = [(each, each.clone()) for each in model.buffers()]
     handles = []
-    for module in names:
+    for module in model.modules():
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave))
     try:

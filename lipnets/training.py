@@ -29,7 +29,7 @@ from .data import Labels, Mixed
 from .distributed import parallel, rank, whole_batch
 from .export import export
 from .losses import Loss
-from .nonfinite import first_cause
+from .nonfinite import failed_factorization, first_cause
 from .seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def fit(
             alone.
 
     Raises:
-        NonFiniteLossError: If the loss of a batch or its gradient is not finite, before the step
-            is taken.
+        NonFiniteLossError: If the loss of a batch or its gradient is not finite, or a factorization
+            fails for that reason, before the step is taken.
         ValueError: If the loss needs slopes and there are none.
     """
     needed = slopes if getattr(loss_fn, "needs_slopes", False) else None
@@ -146,11 +146,19 @@ def fit(
         model.train()
         if seed is not None:
             torch.manual_seed(derived_seed(seed, "step", index, *place))
-        logits = run(images)
-        given = () if needed is None else (needed(),)
-        loss = _loss(loss_fn, logits, labels, given)
-        optimizer.zero_grad()
-        loss.backward()
+        try:
+            logits = run(images)
+            given = () if needed is None else (needed(),)
+            loss = _loss(loss_fn, logits, labels, given)
+            optimizer.zero_grad()
+            loss.backward()
+        except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+            cause = failed_factorization(model, images)
+            raise NonFiniteLossError(
+                f"The loss could not be computed at step {index}, and the step was not taken: "
+                f"{cause}: {error} Use a smaller learning rate.",
+                index,
+            ) from error
         gradients = [each.grad for each in model.parameters() if each.grad is not None]
         total_norm = get_total_norm(gradients)
         batch = next(source, None)
@@ -198,7 +206,8 @@ def training_forward(
     """
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run = parallel(torch.compile(model, dynamic=False) if compiled else model)
+    computed: Any = torch.compile(model, dynamic=False) if compiled else model
+    run = parallel(computed)
 
     def forward(images: Tensor) -> Tensor:
         if channels_last:

@@ -198,6 +198,33 @@ def test_a_layer_that_writes_over_its_inputs_is_not_taken_for_a_victim() -> None
     assert "outputs is '2', a Writing" in stopped(model, (images * 1e9, labels))
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (math.nan, r"not finite in '0\.parametrizations\.weight\.original'"),
+        (1e300, r"a factorization failed in '0\.parametrizations\.weight\.0', a Factored"),
+    ],
+)
+def test_a_factorization_that_fails_stops_training_with_the_name_of_its_weights(
+    value, told
+) -> None:
+    class Factored(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return torch.linalg.cholesky(weight.mT @ weight + torch.eye(8))
+
+    dense = nn.Linear(8, 8)
+    parametrize.register_parametrization(dense, "weight", Factored())
+    model, batches = nn.Sequential(dense, nn.ReLU(), nn.Linear(8, 3)), examples(2)
+    batches = [(images.flatten(1), labels) for images, labels in batches]
+    steps = fit(model, batches, *pieces(model), steps_per_epoch=2)
+    next(steps)
+    with torch.no_grad():
+        dense.parametrizations.weight.original.fill_(value)
+    with pytest.raises(NonFiniteLossError, match=f"at step 2, .*{told}"):
+        next(steps)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
 def test_slopes_and_losses_that_are_not_finite_are_told_apart() -> None:
     class Loss:
         needs_slopes = True
