@@ -145,10 +145,13 @@ class Drivers:
             self._followed = follow(model, step.shape)
             in_use = follow(model, step.shape, effective=True)
             self._complete = all(each.role == "free" for each in in_use)
-        if self._pending is not None:
-            yield from self._observed(step, self._pending, self._followed, model)
-            self._pending = None
-        if step.index % self._steps == 0:
+        due = step.index % self._steps == 0
+        said, self._pending = self._pending, None
+        if not (due or said) or not all(each.isfinite().all() for each in model.parameters()):
+            return  # where numbers are not finite, the next step tells why
+        if said is not None:
+            yield from self._observed(step, said, self._followed, model)
+        if due:
             yield from self._predicted(step, self._followed, model)
 
     def state_dict(self) -> dict[str, Any]:

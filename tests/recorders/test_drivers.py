@@ -378,6 +378,15 @@ def test_a_norm_that_is_taken_twice_is_not_valid() -> None:
         assert named(found, "driver/drift", "1")[0].details["valid"] is expected
 
 
+def test_weights_that_are_not_finite_are_left_to_training_to_tell() -> None:
+    model, examples = mlp(), split()
+    record = recorders.drivers(examples, PROBE, sgd(model), 8, steps=1, examples=24)
+    assert list(record(Step(0, 0.0, model, SHAPE)))
+    with torch.no_grad():
+        model[1].weight[0, 0] = math.nan
+    assert not list(record(Step(1, 0.0, model, SHAPE)))
+
+
 def test_too_few_examples_are_refused() -> None:
     model = mlp()
     with pytest.raises(ValueError, match="3 batches or more, and 2 examples or more for each"):
