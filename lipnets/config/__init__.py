@@ -27,6 +27,7 @@ __all__ = [
     "ScheduleConfig",
     "json_schema",
     "load_config",
+    "load_tree",
     "parse_config",
     "read_overrides",
 ]
@@ -395,6 +396,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(str(path), problems)
     changes = read_overrides(overrides, problems)
     return _parse(merge(tree, changes), str(path), problems)
+
+
+def load_tree(path: str | Path) -> dict[str, Any]:
+    """Reads a config file, on top of its bases, as plain data that `parse_config` takes.
+
+    Raises:
+        ConfigError: If a file is missing or broken.
+    """
+    problems: list[str] = []
+    tree = read_file(Path(path), problems)
+    if problems:
+        raise ConfigError(str(path), problems)
+    return tree
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "") -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ..config import ConfigError, load_config, read_overrides
+from ..config import ConfigError, load_tree, read_overrides
 from ..experiment import ExperimentError
 from ..registry import closest
 from ..runs import RunError
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         settings = read_settings(args.study, args.settings)
-        lab = Lab(
-            args.out or Path("runs/studies") / args.study, load_config(args.config), args.jobs
-        )
+        lab = Lab(args.out or Path("runs/studies") / args.study, load_tree(args.config), args.jobs)
         finding = registry.build(args.study, lab=lab, **settings)
     except KeyboardInterrupt:
+        tell("interrupted: the same command goes on")
         return 130
-    except (ConfigError, ExperimentError, RunError, OSError, KeyError, ValueError):
+    except (ConfigError, ExperimentError, RunError, OSError, ValueError) as error:
+        tell(f"error: {error}")
         return 1
     lab.out.mkdir(parents=True, exist_ok=True)
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -53,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"Written to {lab.out / args.study}.md and .png.", highlight=False, soft_wrap=True
     )
     return 0
+
+
+def tell(message: str) -> None:
+    """Writes a line to the terminal's stream of errors."""
+    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -33,12 +33,12 @@ class Lab:
 
     Arguments:
         out: The directory, in which `runs/` holds a run directory for each training.
-        base: The config that studies change.
+        base: The config that studies change, as plain data.
         jobs: The number of trainings at a time, each in a process with one thread.
     """
 
     out: Path
-    base: Config
+    base: Mapping[str, Any]
     jobs: int = 1
 
     def config(self, changes: Changes) -> Config:
@@ -46,7 +46,7 @@ class Lab:
 
         A mapping with a `name` replaces a section whole, as in files.
         """
-        tree = copy.deepcopy(self.base.to_tree())
+        tree = copy.deepcopy(dict(self.base))
         for key, value in changes.items():
             *path, end = key.split(".")
             section = tree
@@ -57,7 +57,7 @@ class Lab:
 
     def dataset(self) -> Dataset:
         """The data set of the base, loaded once."""
-        return _dataset(self.base)
+        return _dataset(parse_config(self.base))
 
     def histories(self, grid: Sequence[Changes]) -> list[list[Record]]:
         """The histories of trainings, in the order of the grid."""
