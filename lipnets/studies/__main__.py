@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.join(["python", "-m", "lipnets.studies", *given])
     finding.write(lab.out, args.study, command)
-    console.print(Markdown(finding.markdown(args.study, command)))
+    lines = finding.markdown(args.study, command).splitlines()
+    shown = [line for line in lines if not line.startswith("![")]  # what a terminal can show
+    console.print(Markdown("\n".join(shown)))
     console.print(
         f"Written to {lab.out / args.study}.md and .png.", highlight=False, soft_wrap=True
     )

@@ -71,7 +71,9 @@ class Lab:
         """
         tasks = {self._path(changes): self.config(changes) for changes in grid}
         for path, config in tasks.items():
-            if (path / "config.yaml").is_file() and Run.open(path).config() != config:
+            if (path / "config.yaml").is_file() and Run.open(
+                path
+            ).config().to_tree() != config.to_tree():
                 raise RunError(
                     f"{path} was trained with another config than this study asks for: choose another "
                     "--out, or remove it."

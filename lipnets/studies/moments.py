@@ -109,16 +109,16 @@ def _changes(
 
     each = vmap(grad(loss), in_dims=(None, 0, 0), chunk_size=64)(weights, images, labels)
     generator = torch.Generator().manual_seed(0)
-    total = torch.zeros(resamples)
-    for seen, (name, layer) in enumerate(zip(names, followed, strict=True)):
+    total = torch.zeros(resamples, dtype=torch.float64)
+    for name, layer in zip(names, followed, strict=True):
         place, now = highest(layer.lens, state[name])
         at = torch.tensor([place])
         gradients = each[name].flatten(1)  # (N, P)
-        generator.manual_seed(seen * 0)  # the same batches for all layers
+        generator.manual_seed(0)  # the same batches for all layers
         for begin in range(0, resamples, _CHUNK):
             count = min(_CHUNK, resamples - begin)
             order = torch.rand(count, len(images), generator=generator).argsort(dim=1)
-            share = torch.zeros(count, len(images)).scatter_(
+            share = torch.zeros(count, len(images), dtype=torch.float64).scatter_(
                 1, order[:, :batch_size], 1 / batch_size
             )
             moved = state[name] - lr * (share @ gradients).view(count, *state[name].shape)
