@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from . import data, losses, models, optim, recorders
+from . import data, losses, models, optim, recorders, resuming
 from .config import Config
 from .data import Dataset
 from .distributed import from_first
@@ -166,19 +166,24 @@ def train(
         state = training_state(model, optimizer, scheduler, average)
         memory = None if slopes is None else slopes.state_dict()
         recorded = record.state_dict()
-        run.save_state({"step": step, "recorders": recorded, "slopes": memory, **state})
+        state |= {"step": step, "recorders": recorded, "slopes": memory, "origin": now}
+        run.save_state(state)
 
     taken = 0
     kept_steps: list[int] = []
-    if state := from_first(lambda: run.load_state() if run else None):
-        taken = state["step"]
-        kept_steps.append(taken)
-        restore_state(state, model, optimizer, scheduler, average)
-        if run:
-            record.load_state_dict(state["recorders"])
-        if slopes is not None and taken % steps:
-            slopes.load_state_dict(state["slopes"])
-    else:
+    now = resuming.origin(dataset, device) if run else {}
+    if state := from_first(lambda: resuming.load(run, now) if run else None):
+        with resuming.fitting(state):
+            taken = state["step"]
+            kept_steps.append(taken)
+            restore_state(state, model, optimizer, scheduler, average)
+            if run:
+                record.load_state_dict(state["recorders"])
+            if slopes is not None and taken % steps:
+                slopes.load_state_dict(state["slopes"])
+    if run:
+        run.take_history_back()
+    if not state:
         yield untrained, write(untrained)
 
     saved = time.monotonic()
@@ -307,7 +312,7 @@ def _naming_state(run: Run | None, kept: list[int]) -> Iterator[None]:
     except NonFiniteLossError as error:
         last = "No state had been saved."
         if run and kept:
-            path = run.path / "state/training.pt"
+            path = max((run.path / "state").iterdir(), key=lambda each: each.stat().st_mtime_ns)
             last = f"The last good state is that of step {kept[-1]}, in {path}."
         raise NonFiniteLossError(f"{error} {last}", error.step) from error
 

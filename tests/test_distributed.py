@@ -35,6 +35,7 @@ BLOWN = (
     "model={name: plain_mlp_s, widths: [16]}",
     "loss.radius=null",
     "optimizer={name: sgd, lr: 1e37}",
+    "record={state_minutes: 0, ledger: null, drivers: null}",
 )
 
 spec = spec_from_file_location("distributed_cases", HERE / "distributed_cases.py")
@@ -208,7 +209,7 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path: Path) -> None:
     [
         (("optimizer.lr=-1",), "optimizer.lr"),
         (("--device", "cuda"), "there is no device 'cuda:0'"),
-        (BLOWN, "The last good state is that of step 0"),
+        (BLOWN, "The last good state is that of step 1"),
     ],
 )
 def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path, arguments, told) -> None:
@@ -254,9 +255,13 @@ def test_the_last_good_state_is_named_where_numbers_stop_to_be_finite(
     status = cases.train_script().main([str(tmp_path / "config.yaml"), *BLOWN, "--out", str(out)])
     told = capsys.readouterr().err
     assert status == 1
-    step = torch.load(out / "state/training.pt")["state"]["step"]
-    assert f"at step {step + 1}" in told
-    assert f"The last good state is that of step {step}, in {out}/state/training.pt." in told
+    found = re.search(r"at step 2.* The last good state is that of step (\d+), in (.*)\.\n", told)
+    assert found, told
+    assert Path(found[2]).parent == out / "state"
+    assert Path(found[2]).is_file()
+    state = Run(out).load_state()
+    assert state is not None
+    assert state["step"] == int(found[1]) == 1
 
 
 def test_one_process_has_nothing_to_share() -> None:
