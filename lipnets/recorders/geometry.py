@@ -20,7 +20,7 @@ from ..training import Step
 from ._registry import registry
 
 _UNBOUNDED = ("UnitNorm", "_WeightNorm")  # parametrizations that do not promise a norm of 1
-_STEPS = 10  # of power iteration from each image
+_STEPS = 5  # of power iteration from each image
 
 
 @registry.register
