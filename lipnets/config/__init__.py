@@ -280,7 +280,7 @@ class DriversConfig(Section):
     """
 
     every: PositiveInt = 100
-    examples: Annotated[int, Field(ge=2)] = 128
+    examples: Annotated[int, Field(ge=8)] = 128
 
 
 class RecordConfig(Section):

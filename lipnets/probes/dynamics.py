@@ -11,7 +11,7 @@ from ._registry import Probe, registry
 from .invariants import require
 from .subject import Subject
 
-_NAMES = ("bound/", "test/", "ledger/", "driver/", "gain/", "slope/", "gradient/")
+_NAMES = ("bound/", "test/", "ledger/", "driver/", "gain/", "slope/", "gradient/", "geometry/")
 
 
 @registry.register

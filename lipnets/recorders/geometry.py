@@ -24,7 +24,7 @@ _STEPS = 5  # of power iteration from each image
 
 
 @registry.register
-def geometry(split: Split | ByteSplit, limit: int = 32) -> "Geometries":
+def geometry(split: Split | ByteSplit, limit: int = 8) -> "Geometries":
     """Builds the recorder of the shape of weights, and of the slope of the network.
 
     Of each linear layer and convolution of torch.nn, with the weight in use in evaluation, it yields

@@ -1,0 +1,288 @@
+"""Studies: what they conclude from histories that are known, and how they go on."""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lipnets import studies
+from lipnets.config import parse_config
+from lipnets.records import Record
+from lipnets.runs import Run, RunError
+from lipnets.studies import Finding, Lab
+from lipnets.studies.__main__ import main
+
+BASE = {
+    "data": {"name": "digits", "batch_size": 16, "limit": 64},
+    "model": {"name": "plain_mlp_s", "widths": [8]},
+    "loss": {"name": "cross_entropy"},
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0},
+    "schedule": {"name": "constant", "epochs": 1000, "max_steps": 4},
+    "record": {"bounds_every": 1000, "drivers": None, "geometry": False, "frequencies": False},
+}
+Oracle = Callable[[Mapping[str, Any]], list[Record]]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A lab that trains nothing: histories are told."""
+
+    oracle: Oracle
+
+    def histories(self, grid: Sequence[Mapping[str, Any]]) -> list[list[Record]]:
+        return [self.oracle(changes) for changes in grid]
+
+
+def conclude(name: str, oracle: Oracle, **settings: Any) -> Finding:
+    return studies.build(name, lab=Told(oracle), **settings)
+
+
+def line(name: str, values: Sequence[float], every: int = 1, **details: Any) -> list[Record]:
+    """Records of the network at multiples of a step."""
+    return [
+        Record(name, value, "nats", step=every * i, epoch=0.0, details=details)
+        for i, value in enumerate(values)
+    ]
+
+
+# What is concluded from histories that are known.
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(1.0, "confirmed"), (0.0, "not confirmed")])
+def test_variances_that_fall_as_the_batch_grows_confirm_the_law(power: float, verdict: str) -> None:
+    draws = random.Random(0)
+
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        deviation = 0.1 * changes["data.batch_size"] ** (-power / 2)
+        end = 2.0 + draws.gauss(0, deviation)
+        noise = line("driver/variance", [1e-3] * 3)
+        return [*line("ledger/log_norm", [2.0, end]), *noise]
+
+    found = conclude("batch_size", oracle, sizes=(4, 16, 64), replicas=60, steps=3, every=1)
+    assert found.verdict == verdict
+    assert found.rows[0][3] == "3.00e-03"  # three steps of variance 1e-3
+    [words] = [part for part in found.sentence.split(";") if "power" in part]
+    exponent = float(words.split("power ")[1].split(" ")[0])
+    assert exponent == pytest.approx(-power, abs=0.3)
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(1.0, "confirmed"), (0.1, "not confirmed")])
+def test_a_scale_that_is_forgotten_does_not_set_the_constant(left: float, verdict: str) -> None:
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        begin = 3 * math.log(changes["init_scale"]) + 0.01 * changes["seed"]
+        loss = line("train/loss", [0.5])
+        return [*line("ledger/log_norm", [begin, 3 + left * begin]), *loss]
+
+    found = conclude("initialization", oracle)
+    assert found.verdict == verdict
+    assert f"{left:.0%} is left" in found.sentence
+
+
+@pytest.mark.parametrize(("late", "verdict"), [(1.0, "confirmed"), (-1.0, "not confirmed")])
+def test_label_noise_is_judged_at_both_stages(late: float, verdict: str) -> None:
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        share = changes["data.label_noise"]
+        rest = [*line("train/accuracy", [0.9]), *line("train/loss", [0.1])]
+        return [*line("ledger/log_norm", [3, 3 - share, 3 + late * share], every=10), *rest]
+
+    found = conclude("label_noise", oracle, early=10, late=20)
+    assert found.verdict == verdict
+    assert found.rows[2][1:3] == ("2.500", f"{3 + late / 2:.3f}")
+
+
+@pytest.mark.parametrize(("kappa", "verdict"), [(1e-2, "confirmed"), (1e-4, "not confirmed")])
+def test_late_growth_is_that_of_noise_if_noise_gives_most_of_it(kappa: float, verdict: str) -> None:
+    """Of 100 steps, log K grows by 0.01 in each; the last four fifths begin at step 20."""
+
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        grown = line("ledger/log_norm", [0.01 * i for i in range(101)])
+        noise = line("driver/noise_curvature", [kappa] * 100)
+        return [*grown, *noise, *line("train/loss", [1e-4])]
+
+    found = conclude("long_training", oracle, steps=100, every=1)
+    assert found.verdict == verdict
+    assert "grows by 0.800" in found.sentence
+    assert f"noise-curvature gives {80 * kappa:.4f}" in found.sentence
+
+
+def test_regularizers_are_told_apart() -> None:
+    draws = random.Random(0)
+
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        low = "optimizer.weight_decay" in changes or "data.augment" in changes
+        end = (1.0 if low else 2.0) + draws.gauss(0, 0.01)
+        names = ("linear", "curvature", "square")
+        terms = [record for name in names for record in line(f"ledger/{name}", [0.0, 0.1])]
+        accuracy = line("test/accuracy", [0.9])
+        return [*line("ledger/log_norm", [1.5, end]), *terms, *accuracy]
+
+    found = conclude("regularizers", oracle)
+    assert found.verdict == "undecided"
+    assert found.sentence.startswith("log K ends lower with weight decay 0.01, mixup;")
+
+
+def steps_of(shift: float, spread: float, seed: int) -> Iterator[tuple[float, float]]:
+    """Scores of steps, and steps of drift."""
+    draws = random.Random(seed)
+    for _ in range(400):
+        yield shift + spread * draws.gauss(0, 1), 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "verdict"),
+    [(0.0, 1.0, "confirmed"), (0.2, 1.0, "not confirmed"), (0.0, 1.4, "not confirmed")],
+)
+def test_scores_must_have_the_mean_0_and_the_variance_1(
+    shift: float, spread: float, verdict: str
+) -> None:
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        scores = [z for z, _ in steps_of(shift, spread, changes["data.order_seed"])]
+        names = ("drift", "noise_curvature", "ito", "deterministic")
+        terms = [record for name in names for record in line(f"driver/{name}", [1e-3] * 400)]
+        return [*line("driver/z", scores), *line("ledger/log_norm", [0.0] * 401), *terms]
+
+    assert conclude("martingale", oracle).verdict == verdict
+
+
+@pytest.mark.parametrize(("answer", "verdict"), [(0.9, "confirmed"), (0.0, "not confirmed")])
+def test_a_drift_that_undoes_the_noise_answers_to_it(answer: float, verdict: str) -> None:
+    """The martingale is what is observed less all terms; the drift of the last step is not of it."""
+    draws = random.Random(1)
+
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        noise = draws.gauss(0, 0.05)
+        drift = 0.5 - answer * noise + draws.gauss(0, 0.005)
+        zero = [0.0, 0.0, 9.0]  # the last is of a step that was never taken
+        others = ("noise_curvature", "ito", "deterministic")
+        terms = [record for term in others for record in line(f"driver/{term}", zero)]
+        ends = line("ledger/log_norm", [1.0, 1.0 + drift, 1.0 + drift + noise])
+        return [*ends, *line("driver/drift", [drift, 0.0, 9.0]), *terms]
+
+    found = conclude("compensation", oracle, replicas=40)
+    assert found.verdict == verdict
+    assert float(found.rows[2][2]) == pytest.approx(0.05, rel=0.4)
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.0, "confirmed"), (1.7, "not confirmed")])
+def test_the_ratio_of_variances_decides_of_correlations(ratio: float, verdict: str) -> None:
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        block = line("driver/variance_block", [1e-4, 3e-4])
+        return [*line("driver/variance", [ratio * 1e-4, ratio * 3e-4]), *block]
+
+    found = conclude("cross_layer", oracle)
+    assert found.verdict == verdict
+    assert all(row[1].startswith(f"{ratio:.3f}") for row in found.rows)
+
+
+@pytest.mark.parametrize(("first", "verdict"), [(1.0, "confirmed"), (0.1, "not confirmed")])
+def test_the_band_that_grows_most_is_found(first: float, verdict: str) -> None:
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        records = []
+        for low, growth in ((0.0, first), (0.25, 0.5)):
+            details = {"layer": "conv", "low": low, "high": low + 0.25}
+            records += line("ledger/band_log_norm", [0.3, 0.3 + growth], **details)
+        return records
+
+    found = conclude("frequencies", oracle, bands=2)
+    assert found.verdict == verdict
+    assert found.rows == [("conv", f"{first:.3f} ± 0.000", "0.500 ± 0.000")]
+
+
+def test_formulas_of_derivatives_are_those_of_autograd() -> None:
+    found = studies.build("singular_values", lab=Told(lambda _: []), trials=3)
+    assert found.verdict == "confirmed"
+    assert len(found.rows) == 5
+
+
+# How a lab trains.
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    torch.set_default_dtype(torch.float32)  # what users have
+    return Lab(tmp_path / "study", BASE)
+
+
+def test_what_was_trained_is_not_trained_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = [{"seed": seed, "record.ledger": {"every": 2}} for seed in (0, 1)]
+    first = lab.histories(grid)
+    assert first[0] != first[1]
+    assert [r.step for r in first[0] if r.name == "ledger/log_norm" and not r.details] == [0, 2, 4]
+    monkeypatch.setattr(studies.lab, "train", None)
+    assert lab.histories(grid) == first
+
+
+def test_a_run_that_was_interrupted_goes_on(lab: Lab) -> None:
+    changes = {"seed": 3}
+    path = lab.out / "runs" / "seed=3"
+    Run.create(path, lab.config(changes))
+    [history] = lab.histories([changes])
+    assert (path / "certificate.npz").exists()
+    assert history[-1].step == 4
+
+
+def test_runs_of_another_config_are_left_alone(lab: Lab) -> None:
+    lab.histories([{"seed": 0}])
+    other = Lab(lab.out, {**BASE, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}})
+    with pytest.raises(RunError, match="another config"):
+        other.histories([{"seed": 0}])
+
+
+def test_changes_reach_the_config_and_what_they_do_not_name_stays(lab: Lab) -> None:
+    config = lab.config({"optimizer.lr": 0.2, "model": {"name": "plain_mlp_s", "widths": [4, 4]}})
+    assert config.to_tree()["optimizer"]["lr"] == 0.2
+    assert config.to_tree()["optimizer"]["momentum"] == 0.0
+    assert list(config.model.arguments["widths"]) == [4, 4]
+    assert BASE["optimizer"] == parse_config(BASE).to_tree()["optimizer"] | BASE["optimizer"]
+
+
+# The command.
+
+
+def test_a_study_is_written_as_a_page_with_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[2] / "configs/studies/digits.yaml"
+    out = tmp_path / "out"
+    arguments = ["singular_values", "trials=2", "--config", str(config), "--out", str(out)]
+    assert main(arguments) == 0
+    text = (out / "singular_values.md").read_text()
+    assert "**Confirmed** at this scale (2 random matrices" in text
+    assert "`python -m lipnets.studies singular_values trials=2" in text
+    assert (out / "singular_values.png").read_bytes().startswith(b"\x89PNG")
+    assert "Confirmed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["singular_values", "trails=2"], "did you mean 'trials'"),
+        (["singular_values", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_sentences(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert words in told.replace("\n", " ")
+
+
+def test_studies_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name}: " in told for name in studies.names())
+    assert "trials=100" in told
+
+
+@pytest.mark.slow
+def test_steps_are_as_predicted_when_they_are_taken_very_often(lab: Lab) -> None:
+    torch.set_default_dtype(torch.float32)
+    found = studies.build("moments", lab=lab, checkpoints=(1, 4), resamples=4000)
+    assert found.verdict == "confirmed"
