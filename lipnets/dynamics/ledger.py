@@ -244,7 +244,7 @@ class Ledger:
         decays = torch.cat(
             [_decay_of(t, decayed[t.weight], old[[row]]) for row, t in enumerate(tracks)]
         )
-        divided = [track.line.role != "effective" for track in tracks]
+        divided = [track.line.role == "free" for track in tracks]
         found = terms_of(before, old, group.matrices - old, decays, divided)
         for track, terms, now in zip(tracks, found, _logs(group.top), strict=True):
             line = track.line
