@@ -4,11 +4,14 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Threads that wait by spinning make a busy machine ten times slower.  Torch reads this once.
@@ -19,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lipnets import data, distributed, experiment, layers, losses, models, optim
+from lipnets import data, distributed, experiment, layers, losses, models, optim, tensorboard
 from lipnets.bounds import NotCertifiedError
 from lipnets.certify import certify
 from lipnets.config import Config, ConfigError, json_schema, load_config, parse_config
@@ -29,7 +32,7 @@ from lipnets.linalg import UnsoundArithmeticError
 from lipnets.linalg import show as rounded_up
 from lipnets.metrics import RADII, accuracy, certified_accuracy
 from lipnets.records import Record
-from lipnets.runs import Run, RunError
+from lipnets.runs import Run, RunError, UnwritableError
 from lipnets.training import NonFiniteLossError, Step
 
 EXAMPLES = """examples:
@@ -56,15 +59,20 @@ def alone(arguments: Sequence[str] | None) -> int:
         elif args.list:
             print_names()
         else:
-            train(args, Console())
-    except KeyboardInterrupt:
-        print(f"\ninterrupted{how_to_resume(args)}", file=sys.stderr)
-        return 130
+            with ending_on_sigterm():
+                train(args, Console())
+    except KeyboardInterrupt as end:
+        what = "interrupted" if type(end) is KeyboardInterrupt else "ended by SIGTERM"
+        print(f"\n{what}{how_to_resume(args)}", file=sys.stderr)
+        return 130 if type(end) is KeyboardInterrupt else 143
     except NonFiniteLossError as error:
         kept = f"{args.out} keeps the history, and the states that were saved"
         print(
             f"error: {error}\n{kept}: choose another --out for the next attempt.", file=sys.stderr
         )
+        return 1
+    except UnwritableError as error:
+        print(f"error: {error}\nstopped{how_to_resume(args)}", file=sys.stderr)
         return 1
     except (ExperimentError, ConfigError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -73,6 +81,32 @@ def alone(arguments: Sequence[str] | None) -> int:
         print(f"error: this network cannot be certified: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which clusters send some time before SIGKILL."""
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def tell(sentence: str) -> None:
+    """Prints what a user should know although it is no error."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,6 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to train (default: cpu)")
     add("--compile", action="store_true", help="train with torch.compile: compute.compile=true")
+    add("--tensorboard", action="store_true", help="write what is recorded for TensorBoard too")
     add("--list", action="store_true", help="list what configs can name, and stop")
     add("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
     args = parser.parse_intermixed_args(arguments)
@@ -132,8 +167,22 @@ def train(args: argparse.Namespace, console: Console) -> None:
     """Trains a network, or goes on with it, and prints what came out."""
     started = time.monotonic()
     device = find_device(distributed.device_name(args.device))
+    if args.tensorboard:
+        check_tensorboard()
+    with ExitStack() as stack:  # of locks
+        train_alone(args, console, device, started, stack)
+
+
+def train_alone(
+    args: argparse.Namespace,
+    console: Console,
+    device: torch.device,
+    started: float,
+    stack: ExitStack,
+) -> None:
+    """Trains, and keeps other processes from the run directory as long as `stack` is open."""
     # Others are told by the first process what to train, and wait until its files are in order.
-    first = prepare(args) if distributed.is_first() else None
+    first = prepare(args, stack) if distributed.is_first() else None
     tree = distributed.from_first(lambda: first[1].to_tree() if first else {})
     if first is not None:
         run, config, dataset = first
@@ -156,18 +205,32 @@ def train(args: argparse.Namespace, console: Console) -> None:
         soft_wrap=True,
     )
     if distributed.is_first() and run is None:
-        run = Run.create(args.out, config)
+        run = Run.create(args.out, config, tell)
+        stack.enter_context(run.lock())
     moments: list[tuple[float, float]] = []  # the first and the last: epoch, seconds
-    with progress(console, config) as show:
+    follow = (
+        stack.enter_context(closing(tensorboard.Board(run))) if args.tensorboard and run else None
+    )
+    with progress(console, config, dataset) as show:
         for step, records in experiment.train(run, config, dataset, untrained):
             show(step, records)
+            if follow is not None:
+                follow.add(records)
             moments = [*moments[:1], (step.epoch, time.monotonic())]
     if run is not None:
         speed = speed_of(moments, config, dataset)
         print_results(console, run, dataset, time.monotonic() - started, speed)
 
 
-def prepare(args: argparse.Namespace) -> tuple[Run | None, Config, Dataset]:
+def check_tensorboard() -> None:
+    """Makes sure, before hours of training, that there is TensorBoard."""
+    try:
+        tensorboard.check()
+    except ImportError as error:
+        raise ExperimentError(str(error)) from None
+
+
+def prepare(args: argparse.Namespace, stack: ExitStack) -> tuple[Run | None, Config, Dataset]:
     """The run to go on with, if there is one, and what is to be trained on which data."""
     changes = [
         *args.overrides,
@@ -179,7 +242,8 @@ def prepare(args: argparse.Namespace) -> tuple[Run | None, Config, Dataset]:
         config = load_config(args.config, changes)
         dataset = load_data(config)
         return None, config.fitted_to(dataset), dataset
-    run = Run.open(args.out)
+    run = Run.open(args.out, tell)
+    stack.enter_context(run.lock())
     before = run.config()
     config = load_config(args.config or run.path / "config.yaml", changes)
     dataset = load_data(config)
@@ -237,14 +301,24 @@ def certify_first(untrained: Step) -> float:
         raise ExperimentError(f"the model does not fit images of shape {shape}: {error}") from error
 
 
+def length(config: Config, dataset: Dataset) -> float:
+    """The number of epochs of a training: `schedule.max_steps` may end it in the midst of one."""
+    steps = math.ceil(len(dataset.train[: config.data.limit]) / config.data.batch_size)
+    longest = config.schedule.max_steps
+    return min(config.schedule.epochs, math.inf if longest is None else longest / steps)
+
+
 @contextmanager
-def progress(console: Console, config: Config) -> Iterator[Callable[[Step, list[Record]], None]]:
+def progress(
+    console: Console, config: Config, dataset: Dataset
+) -> Iterator[Callable[[Step, list[Record]], None]]:
     """Shows how training goes: a bar on a terminal, a line for every epoch elsewhere."""
-    epochs, started = config.schedule.epochs, time.monotonic()
+    epochs, started = length(config, dataset), time.monotonic()
     latest: dict[str, float] = {}
 
     def summary(step: Step) -> str:
-        parts = [f"epoch {math.floor(step.epoch):>{len(str(epochs))}}/{epochs}"]
+        done = step.epoch if step.epoch >= epochs else math.floor(step.epoch)
+        parts = [f"epoch {done:>{len(f'{epochs:.4g}')}.4g}/{epochs:.4g}"]
         for name, text in [
             ("train/loss", "loss {:.4f}"),
             ("test/accuracy", "clean {:.1%}"),
@@ -261,7 +335,7 @@ def progress(console: Console, config: Config) -> Iterator[Callable[[Step, list[
             latest.update({record.name: record.value for record in records})
             if console.is_terminal:
                 bar.update(task, completed=step.epoch, description=summary(step))
-            elif step.epoch == int(step.epoch):
+            elif step.epoch == int(step.epoch) or step.epoch >= epochs:
                 elapsed = time.monotonic() - started
                 print(f"{summary(step)}  ({elapsed:.0f} s)", flush=True)
 

@@ -44,7 +44,9 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     },
     {"dynamics"},
     {"metrics", "losses", "optim", "data", "nonfinite", "training", "recorders", "probes"},
+    {"locks", "states"},
     {"runs", "config", "report"},
+    {"resuming", "tensorboard"},
     {"experiment"},
     {"studies"},
 ]

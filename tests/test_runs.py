@@ -201,6 +201,8 @@ def test_a_state_comes_back_and_takes_the_history_along(run: Run) -> None:
     assert state is not None
     assert (state["epoch"], state["plain"]) == (1, [1, {"x": (2.5, None)}])
     assert torch.equal(state["tensor"], torch.arange(3))
+    assert [record.value for record in run.history()] == [1.0, 2.0]  # until all else is in order
+    run.take_history_back()
     assert [record.value for record in run.history()] == [1.0]
 
 
@@ -213,7 +215,7 @@ def test_a_state_with_objects_is_not_unpickled(run: Run, tmp_path: Path) -> None
 
     run.save_state({"evil": Evil()})
     with pytest.raises(
-        DamagedFileError, match=r"training.pt is damaged: it should hold tensors and plain data"
+        DamagedFileError, match=r"a.state is damaged: it should hold tensors and plain data"
     ):
         run.load_state()
     assert not (tmp_path / "owned").exists()
@@ -221,7 +223,7 @@ def test_a_state_with_objects_is_not_unpickled(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("how", ["truncated", "changed", "emptied"])
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "certificate.npz", "state/training.pt", "config.yaml"]
+    "name", ["model.safetensors", "certificate.npz", "state/a.state", "config.yaml"]
 )
 def test_damage_is_noticed_and_the_file_named(run: Run, name: str, how: str) -> None:
     model = build().eval()
@@ -236,7 +238,7 @@ def test_damage_is_noticed_and_the_file_named(run: Run, name: str, how: str) -> 
     read = {
         "model.safetensors": run.load_model,
         "certificate.npz": run.load_certificate,
-        "state/training.pt": run.load_state,
+        "state/a.state": run.load_state,
         "config.yaml": run.config,
     }[name]
     with pytest.raises(DamagedFileError, match=name.replace(".", r"\.") + " is damaged"):

@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hashes(path: Path) -> dict[str, str]:
-    files = [each for each in path.rglob("*") if each.is_file()]
+    files = [each for each in path.rglob("*") if each.is_file() and each.name != "lock"]
     return {str(each): hashlib.sha256(each.read_bytes()).hexdigest() for each in files}
 
 
@@ -78,7 +78,7 @@ def test_a_run_learns_and_leaves_all_its_files(finished: Path) -> None:
     files = {str(each.relative_to(finished)) for each in finished.rglob("*") if each.is_file()}
     assert files == {
         *("config.yaml", "history.jsonl", "model.safetensors", "certificate.npz"),
-        *("config.json", "state/training.pt", "checksums.json"),
+        *("config.json", "state/a.state", "state/b.state", "checksums.json", "lock"),
     }
     run = Run.open(finished)
     history = run.history()
@@ -308,21 +308,37 @@ def test_a_run_that_is_not_there_cannot_go_on(
     assert "is not a run directory" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_named(
+def test_a_damaged_state_is_named_and_the_one_before_is_used(
+    finished: Path,
     config: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    torch.set_default_dtype(torch.float32)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)
+        interrupt_at(patch, 10)
         assert script.main([config, "--out", str(out)]) == 130
-    state = out / "state/training.pt"
-    state.write_bytes(state.read_bytes()[:-100])
+    older, newest = out / "state/a.state", out / "state/b.state"  # of steps 4 and 8
+    intact = older.read_bytes()
+    for each in (newest, older):
+        each.write_bytes(each.read_bytes()[:-100])
+    before = hashes(out)
     capsys.readouterr()
     assert script.main(["--resume", "--out", str(out)]) == 1
-    assert f"error: {state} is damaged" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert all(f"{each} is damaged: its SHA-256" in told for each in (older, newest))
+    assert "Nothing was changed" in told
+    assert hashes(out) == before
+    older.write_bytes(intact)
+    capsys.readouterr()
+    assert script.main(["--resume", "--out", str(out)]) == 0
+    told = capsys.readouterr().err
+    assert f"warning: {newest} is damaged" in told
+    assert f"Training goes on from the state of step 4, {older}." in told
+    for name in ("model.safetensors", "history.jsonl", "certificate.npz"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_finished(
