@@ -273,6 +273,7 @@ def _internal(config: Config, untrained: Step, training: _Training) -> Iterator[
         yield recorders.ledger(
             *(untrained.model, untrained.shape),
             lines=ledger.every or max(1, training.total // _ENTRIES),
+            stride=ledger.stride,
             last=training.total,
             optimizer=training.optimizer,
             effective=ledger.effective,

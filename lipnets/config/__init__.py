@@ -259,6 +259,7 @@ class LedgerConfig(Section):
     Arguments:
         every: The number of steps between two entries in the history; each step counts in any case.
             About a hundredth of the training by default.
+        stride: The number of steps that count as one.
         effective: Whether weights are followed as parametrizations make them, not the parameters
             behind: they are then computed once more in each step.
         norm: `operator` or, for convolutions, `reshape`, which bounds nothing.
@@ -266,6 +267,7 @@ class LedgerConfig(Section):
     """
 
     every: PositiveInt | None = None
+    stride: PositiveInt = 1
     effective: bool = False
     norm: Literal["operator", "reshape"] = "operator"
     bands: NonNegativeInt = 0

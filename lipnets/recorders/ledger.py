@@ -28,6 +28,7 @@ def ledger(
     norm: Literal["operator", "reshape"] = "operator",
     bands: int = 0,
     scan_every: int = 100,
+    stride: int = 1,
     last: int | None = None,
 ) -> "LedgerRecorder":
     """Builds the recorder of the ledger: it has to see every step, and yields each `lines` of them.
@@ -48,17 +49,21 @@ def ledger(
         norm: The norm of convolutions: see `lipnets.dynamics.follow`.
         bands: The number of bands of frequencies in which convolutions are followed, beside the whole.
         scan_every: The number of steps after which all frequencies are looked at.
+        stride: The number of steps that are entered as one: terms of higher order, which are left out,
+            grow with it, and what weight decay did is not told apart.
         last: Another step of which there are records, the last one of the training.
 
     Raises:
-        ValueError: If `lines` is less than 1.
+        ValueError: If `lines` or `stride` is less than 1.
     """
-    if lines < 1:
-        raise ValueError(f"'lines' should be at least 1, got {lines}.")
+    if lines < 1 or stride < 1:
+        raise ValueError(f"'lines' and 'stride' should be at least 1, got {lines} and {stride}.")
+    if stride > 1:
+        optimizer = None  # whose decay is that of single steps
     options: dict[str, Any] = {"effective": effective, "norm": norm, "scan_every": scan_every}
     edges = band_edges(bands, len(shape) - 1) if bands else []
     options |= {"optimizer": optimizer, "bands": edges}
-    return LedgerRecorder(model, shape, lines, last, options)
+    return LedgerRecorder(model, shape, (lines, stride, last), options)
 
 
 class LedgerRecorder:
@@ -68,23 +73,22 @@ class LedgerRecorder:
         self,
         model: nn.Module,
         shape: Shape,
-        lines: int,
-        last: int | None,
+        rhythm: tuple[int, int, int | None],
         options: dict[str, Any],
     ) -> None:
         self._model, self._shape, self._options = model, shape, options
-        self._lines, self._last = lines, last
+        self._lines, self._stride, self._last = rhythm
         self._ledger: Ledger | None = None
         self._index = 0
 
     def __call__(self, step: Step) -> Iterator[Record]:
         """Enters the step, whether or not its records are read."""
+        due = step.index % self._lines == 0 or step.index == self._last
         if self._ledger is None:
             self._ledger = self._begun()
-        elif step.index != self._index:
+        elif step.index != self._index and (due or step.index % self._stride == 0):
             self._ledger.advance()
         self._index = step.index
-        due = step.index % self._lines == 0 or step.index == self._last
         return self._records(self._ledger, step) if due else iter(())
 
     def state_dict(self) -> dict[str, Any]:

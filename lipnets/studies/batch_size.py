@@ -46,6 +46,7 @@ def batch_size(
             "data.order_seed": 1 + replica,
             "schedule.max_steps": steps,
             "record.drivers": {"every": every} if replica == 0 else None,
+            "record.ledger": {"every": steps, "stride": steps},
         }
         for size in sizes
         for replica in range(replicas)

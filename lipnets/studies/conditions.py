@@ -40,7 +40,7 @@ def initialization(
         steps: The number of optimization steps.
     """
     grid = [
-        {"init_scale": scale, "seed": seed, **_record(steps)} for scale in scales for seed in seeds
+        {"init_scale": scale, "seed": seed, **_sizes(steps)} for scale in scales for seed in seeds
     ]
     histories = lab.histories(grid)
     rows, begins, ends = [], [], []
@@ -77,7 +77,7 @@ def label_noise(
     *,
     shares: Sequence[float] = (0.0, 0.2, 0.5, 1.0),
     early: int = 3000,
-    late: int = 60000,
+    late: int = 40000,
     seed: int = 0,
 ) -> Finding:
     """Trains with a share of labels drawn at random, until these are known by heart.
@@ -89,7 +89,7 @@ def label_noise(
         late: The number of optimization steps.
         seed: The seed of all of it.
     """
-    grid = [{"data.label_noise": share, "seed": seed, **_record(late)} for share in shares]
+    grid = [{"data.label_noise": share, "seed": seed, **_sizes(late)} for share in shares]
     histories = lab.histories(grid)
     rows, first, second = [], [], []
     for share, history in zip(shares, histories, strict=True):
@@ -132,7 +132,7 @@ def long_training(lab: Lab, *, steps: int = 40000, every: int = 200, seed: int =
         every: The number of steps between two measurements of κ.
         seed: The seed of all of it.
     """
-    changes = {"seed": seed, **_record(steps), "record.drivers": {"every": every}}
+    changes = {"seed": seed, **_sizes(steps), "record.drivers": {"every": every}}
     [history] = lab.histories([changes])
     at, log_norm = series(history, "ledger/log_norm", layer=None)
     when, kappa = series(history, "driver/noise_curvature", layer=None)
@@ -229,6 +229,12 @@ def regularizers(
 
 def _record(steps: int) -> dict[str, object]:
     return {"schedule.max_steps": steps, "record.ledger": {"every": max(1, steps // _LINES)}}
+
+
+def _sizes(steps: int) -> dict[str, object]:
+    """As `_record`, of log K alone: all steps between two records are one to the ledger."""
+    every = max(1, steps // _LINES)
+    return {"schedule.max_steps": steps, "record.ledger": {"every": every, "stride": every}}
 
 
 def _at(history: Sequence[Record], step: int) -> float:
