@@ -95,7 +95,7 @@ def loss_of_probes(loss: Loss, slopes: MarginSlopes | None = None) -> ProbeLoss:
 
     def of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         logits = model(images)
-        if not loss.needs_slopes or slopes is None:
+        if not getattr(loss, "needs_slopes", False) or slopes is None:
             return loss(logits, labels)
         memory = slopes.state_dict()
         try:
