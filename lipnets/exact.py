@@ -5,14 +5,15 @@ reaches 2⁵³⁻ᵍ⁻ᵗ, each is a multiple of 2⁻⁽ᵍ⁺ᵗ⁾ that float
 are added, by whatever blocks, fused or not, on any number of threads.
 """
 
-__all__ = ["Round", "snap"]
+__all__ = ["Round", "Sums", "snap"]
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
 from .bounds import Bound, Shape, rule
-from .rounding import Analysis, Ball, rounding_rule
+from .rounding import Analysis, Ball, Number, rounding_rule
 
 
 class Round(nn.Module):
@@ -77,3 +78,34 @@ def _nearest(module: Round, shape: Shape, ball: Ball, analysis: Analysis) -> Bal
         return analysis.step(module, shape, ball, 0.0, grid=ball.grid)
     local = math.ldexp(math.sqrt(math.prod(shape)), -module.bits - 1) * (1 + 2.0**-50)
     return analysis.step(module, shape, ball, local, grid=module.bits)
+
+
+class Sums(Analysis):
+    """An analysis that notices where a sum of numbers on a grid is rounded.
+
+    Numbers on a grid behind such a sum are no proof that there was none: to round it to a grid again
+    makes its error small, but not the same in any order.  So all that rules move a ball by, parts of blocks
+    and branches too, is looked at one by one.
+
+    Example:
+        >>> program = nn.Sequential(nn.Linear(3, 2), Round(8)).double().eval()
+        >>> sums = Sums()
+        >>> sums(program, (3,), Ball(norm=1.0, grid=50)).grid, sums.inexact
+        (8, True)
+    """
+
+    inexact = False
+
+    def are_exact(self, program: nn.Module, shape: Shape, sizes: Number) -> bool:
+        """Whether no sum of a program is rounded, on inputs of float64 of these norms.
+
+        These are multiples of 2⁻¹⁰⁷⁴: a sum of them, before they are rounded to a grid, counts.
+        """
+        self.inexact = False
+        self(program, shape, Ball(norm=sizes, grid=1074))
+        return not self.inexact
+
+    def move(self, ball: Ball, *args: Any, **fields: Any) -> Ball:
+        after = super().move(ball, *args, **fields)
+        self.inexact |= ball.grid is not None and after.grid is None
+        return after

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules import conv
 
 from .bounds import NotCertifiedError, Shape, class_name, forward_owner
-from .exact import Round, snap
+from .exact import Round, Sums, snap
 from .layers.concat import Concat
 from .layers.n_activation import NActivation
 from .layers.parallel import Parallel
@@ -29,7 +29,7 @@ from .layers.potential import PotentialConv2d, PotentialLinear
 from .layers.residual import Residual
 from .layers.sandwich import SandwichConv2d, SandwichLinear
 from .program import Affine, AxisMaps, Gather
-from .rounding import FLOAT64, Analysis, Ball, bits
+from .rounding import FLOAT64, Ball, bits
 
 _GAIN = 1 + 2.0**-27  # that rounded weights may add to a proved constant
 _TRIES = 8  # of a grid, or of a factor to shrink by
@@ -68,7 +68,7 @@ class _Snapper:
     """Rewrites operations one by one, and follows what they compute."""
 
     def __init__(self) -> None:
-        self.analysis = Analysis(FLOAT64)
+        self.analysis = Sums(FLOAT64)
 
     def run(self, module: nn.Module, shape: Shape, ball: Ball) -> tuple[list[nn.Module], Ball]:
         """What to compute instead of a module, and the ball of its outputs."""
@@ -96,8 +96,9 @@ class _Snapper:
             NotCertifiedError: If one of them is not exact there.
         """
         for module in modules:
+            self.analysis.inexact = False
             ball = self.analysis(module, shape, ball)
-            if ball.grid is None:
+            if ball.grid is None or self.analysis.inexact:
                 raise NotCertifiedError(
                     f"{class_name(module)} is not exact, on no grid of weights and activations: build "
                     "the network of linear layers and piecewise linear activations, or deploy the "

@@ -82,6 +82,7 @@ def norm_below(taps: Array, points: Shape, lip: float) -> bool:
 
     Of ±θ, one is enough for real taps; and symbols do not depend on θ along axes with a single tap.
     """
+    need(len(points) <= 4, "there are too many axes")
     taps = taps if taps.shape[1] <= taps.shape[2] else taps.swapaxes(1, 2)
     scale = 2.0 ** -math.frexp(np.abs(taps).max())[1]
     flat = np.moveaxis(taps.reshape(*taps.shape[:3], -1), 3, 0) * scale  # (K, G, O, I)
@@ -105,7 +106,7 @@ def roots(n: int) -> Array:
     """All e^{2πij/n}, within 64u: what multiplies as they do, within 32u, is that close to roots of unity
     (Hyers); and the second is the first on the way around if half of them are above the real axis.
     """
-    need(n < 4096, "the torus is too large")
+    need(n < 4096, "the circle is too large")
     j = np.arange(n)
     table = np.exp(2j * np.pi * ((j + n // 2) % n - n // 2) / n)
     around = np.all(np.imag(table[1 : (n + 1) // 2]) * n > 1) and (n == 1 or table[n // 2].real < 0)
@@ -162,7 +163,8 @@ def linear(s: State, lip: float, taps: Array, bias: Array, way: int = 1) -> Stat
     offset = float(norm(bias, (0,))) * math.sqrt(math.prod(points)) * UP
     moduli = np.abs(taps).reshape(*taps.shape[:3], -1).sum(axis=3)  # Schur bounds their norm:
     schur = math.sqrt(moduli.sum(axis=1).max() * moduli.sum(axis=2).max()) * UP**2
-    top = float(norm(matrix, (2,)).max()) * s.size + np.abs(bias).max()
+    twice = math.prod(-(-k // n) for n, k in zip(points, taps.shape[3:], strict=True))
+    top = float(norm(matrix, (2,)).max()) * s.size * math.sqrt(twice) * UP + np.abs(bias).max()
     grid = max(s.grid + finest(taps), finest(bias)) if s.grid < 900 else INF
     own, grid = sums(top, grid, gamma(matrix.shape[2] + 1) * (schur * s.size + offset))
     return s.after(x, lip, own, offset, grid)
@@ -202,7 +204,11 @@ class Program:
         end = getattr(self, f"_{op}")(s._replace(lip=1.0), number(lip), **fields)
         need(end.lip <= lip * UP, f"a bound of {op!r} is {end.lip}, no less")
         need(type(rule) is str and end.x.size > 0, f"{op!r} gives nothing, or has no rule")
-        return end._replace(lip=s.lip * end.lip * UP)
+        need(end.x.ndim > 1 and end.x.shape[-1] == s.x.shape[-1], f"{op!r} mixes the images")
+        need(end.size < 2.0**400, f"numbers may be out of range after {op!r}")
+        total = s.lip * end.lip * UP
+        need(total > TINY or 0 in (s.lip, end.lip), "a bound underflows")
+        return end._replace(lip=total)
 
     def _conv(self, s: State, lip: float, weight: str, bias: str) -> State:
         taps, points = self.take(weight), s.x.shape[1:-1]
@@ -280,7 +286,7 @@ class Program:
         need((picked >= -1) & (picked < count), "an index is out of range")
         times = int(np.bincount(picked[picked >= 0], minlength=1).max())
         padded = np.concatenate([s.x.reshape(count, -1), np.zeros((1, s.x.shape[-1]))])
-        there = s.after(padded[picked].reshape(*out, -1), math.sqrt(times), 0.0, 0.0, s.grid)
+        there = s.after(padded[picked].reshape(*out, -1), math.sqrt(times) * UP, 0.0, 0.0, s.grid)
         stays = out == s.x.shape[:-1] and np.all((picked < 0) | (picked == np.arange(count)))
         return there._replace(unit=s.unit and stays)
 
@@ -296,7 +302,7 @@ class Program:
 
     def _round(self, s: State, lip: float, bits: Any) -> State:
         """The identity, off by 2⁻⁽ᵍ⁺¹⁾ at most for each number, which is on the grid g then."""
-        need(number(bits, int) <= 500 and np.max(s.size) < 2.0**400, "numbers out of range")
+        need(number(bits, int) <= 500, "too many binary places")
         x = np.ldexp(np.rint(np.ldexp(s.x, bits)), -bits)
         off = 0.0 if s.grid <= bits else math.ldexp(math.sqrt(s.x[..., 0].size), -bits - 1) * UP
         grid = bits if bits < s.grid < INF else s.grid
@@ -340,7 +346,7 @@ def verify(path: str) -> str:
     check_products()
     meta, arrays = read(path)
     network, shape = meta["network"], tuple(number(n, int, 1) for n in meta["shape"])
-    need(network and isinstance(network, list), f"no program to be re-proved here: {network}")
+    need(type(network) is list, f"no program to be re-proved here: {str(network)[:300]!r}")
     classes, domain = number(meta["classes"], int, 1), np.array([number(meta["domain"])])
     program, exact = Program(network, arrays), {"float64": False, "exact": True}[meta["program"]]
     images, count = program.take("images"), len(arrays["images"])
@@ -348,7 +354,9 @@ def verify(path: str) -> str:
     logits = program.take("logits", (count, classes), "<f8")
     need(images.shape[1:] == shape and (images >= 0) & (images <= 1), "images out of [0, 1]")
     need((labels >= 0) & (labels < classes) & (radii >= 0), "a label is no class, or a radius < 0")
+    need(domain >= math.sqrt(math.prod(shape)), "the domain is smaller than that of images")
     before, head = program(np.zeros((*shape, 1)), domain, 0 * domain)
+    need(not exact or head.grid < INF, "its sums are not exact")
     lip, error = before.lip * head.lip * UP, np.max(head.lip * before.error + head.error) * UP
     need(lip <= number(meta["lipschitz"]), f"the Lipschitz bound {lip} is no less")
     need(error <= number(meta["error"]), f"the bound of rounding {error} is no less")

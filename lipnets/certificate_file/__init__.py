@@ -29,11 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import NotCertifiedError, Shape, remembering
+from ..exact import Sums
 from ..normal_form import normal_form
 from ..rounding import FLOAT64
 from ..verify import FORMAT, STATEMENT
 from . import _forms
-from ._claims import Sums, error_bound, radii_in_file
+from ._claims import error_bound, radii_in_file
 from ._nodes import PAD, Arrays, Node, Writer, describe, describe_chain, product, restore
 
 

@@ -1,6 +1,6 @@
 """What files claim of images: radii and errors, with room for the roundings of a checker."""
 
-__all__ = ["Sums", "error_bound", "radii_in_file"]
+__all__ = ["error_bound", "radii_in_file"]
 
 import math
 from typing import Any
@@ -9,30 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import NotCertifiedError, Shape
+from ..exact import Sums
 from ..linalg import U, row_distances
 from ..rounding import Analysis, Ball, norms
 from ._nodes import NEAR, ROOM, Node, product
-
-
-class Sums(Analysis):
-    """An analysis that notices where a sum of numbers on a grid is rounded.
-
-    Numbers of float64 are multiples of 2⁻¹⁰⁷⁴.  To round such a sum to a grid again makes its error small, but
-    not the same in any order.
-    """
-
-    inexact = False
-
-    def are_exact(self, program: nn.Module, shape: Shape, sizes: Tensor) -> bool:
-        """Whether no sum of a program is rounded, on inputs of these norms."""
-        self.inexact = False
-        self(program, shape, Ball(norm=sizes, grid=1074))
-        return not self.inexact
-
-    def move(self, ball: Ball, *args: Any, **fields: Any) -> Ball:
-        after = super().move(ball, *args, **fields)
-        self.inexact |= ball.grid is not None and after.grid is None
-        return after
 
 
 def _of_head(certificate: Any, analysis: Analysis, sizes: Tensor) -> Tensor:
@@ -67,7 +47,8 @@ def radii_in_file(
     known = certificate.radii_of(logits, labels, images=images)
     around = known.clamp(0, diagonal) + 2.0**-100
     reach = (sizes + around) * (1 + 2.0**-40)
-    exact = analysis.are_exact(certificate.program, certificate.shape, reach)
+    everywhere = reach.clamp_min(diagonal)
+    exact = analysis.are_exact(certificate.program, certificate.shape, everywhere)
     errors = certificate.errors(labels, sizes) + certificate.errors(labels, sizes, around)
     if not exact:  # a checker bounds what the last matrix rounds as a whole
         errors = errors + _of_head(certificate, analysis, reach)[:, None]
