@@ -136,6 +136,19 @@ def test_the_recorder_goes_on_with_the_same_bits() -> None:
     assert math.isfinite(found[-1].value)
 
 
-def test_a_number_of_steps_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="'lines' should be at least 1, got 0"):
-        recorders.ledger(network(), SHAPE, lines=0)
+def test_strides_enter_several_steps_as_one_and_still_close() -> None:
+    records = recorded(lines=4, number=8, stride=2)
+    assert sorted({r.step for r in records}) == [0, 4, 8]
+    assert "ledger/decay" not in {r.name for r in records}  # is of single steps
+    every = recorded(lines=4, number=8)
+    for layer in ({}, {"layer": "4", "role": "free"}):
+        coarse, fine = values(records, 8, **layer), values(every, 8, **layer)
+        assert coarse["ledger/log_norm"] == pytest.approx(fine["ledger/log_norm"], rel=1e-9)
+        assert coarse["ledger/linear"] == pytest.approx(fine["ledger/linear"], rel=0.05, abs=1e-3)
+        assert coarse["ledger/linear"] != fine["ledger/linear"]
+
+
+@pytest.mark.parametrize("wrong", [{"lines": 0}, {"lines": 1, "stride": 0}])
+def test_a_number_of_steps_below_one_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="should be at least 1, got"):
+        recorders.ledger(network(), SHAPE, **wrong)
