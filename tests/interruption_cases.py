@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NoReturn
 
-import timm.utils.model_ema  # noqa: F401 - what trainings import later
-
 import lipnets.runs
 from lipnets import atomic, data
+from lipnets.compat import ensure_torchvision
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
 
@@ -113,6 +113,8 @@ def main() -> None:
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
     data.load("digits")
+    ensure_torchvision()
+    import_module("timm.utils.model_ema")
     for line in sys.stdin:
         sys.stdout.write(f"{json.dumps(start(script, json.loads(line)))}\n")
         sys.stdout.flush()
