@@ -33,6 +33,7 @@ def take(model: nn.Module, optimizer: SGD, index: int) -> Step:
 
 
 def recorded(lines: int = 5, number: int = 11, **options: int) -> list[Record]:
+    torch.manual_seed(5)
     model = network()
     optimizer = SGD(model.parameters(), 0.05, weight_decay=0.01)
     record = recorders.build(
