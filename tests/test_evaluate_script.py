@@ -217,13 +217,13 @@ def test_a_training_that_did_not_finish_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "model.safetensors").unlink()
-    assert "was the training finished?" in refusal([str(run)], capsys)
+    assert "training was not finished" in refusal([str(run)], capsys)
 
 
 def test_a_damaged_history_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = run / "history.jsonl"
     history.write_text("{}\n" + history.read_text())
-    assert "history.jsonl is damaged in line 1" in refusal([str(run)], capsys)
+    assert "history.jsonl is damaged: its SHA-256" in refusal([str(run)], capsys)
 
 
 def test_a_misspelt_probe_is_refused_before_anything_is_done(
