@@ -59,7 +59,7 @@ def run(name: str, every: int = 1) -> None:
     """Mutates one file, and prints what survives of the changes, or of one in so many."""
     shutil.rmtree(WORK, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for folder in ("lipnets", "tests"):
+    for folder in ("lipnets", "tests", "benchmarks"):
         shutil.copytree(ROOT / folder, WORK / folder, ignore=ignore)
     path = WORK / "lipnets" / f"{name}.py"
     path.write_text(undecorated(path.read_text()))
@@ -68,7 +68,7 @@ def run(name: str, every: int = 1) -> None:
         (ROOT / "pyproject.toml").read_text()
         + f'\n[tool.mutmut]\nsource_paths = ["lipnets/{name}.py"]\n'
         + f"pytest_add_cli_args_test_selection = {tests}\n"
-        + 'also_copy = ["lipnets", "tests"]\n'
+        + 'also_copy = ["lipnets", "tests", "benchmarks"]\n'
     )
     mutmut = [sys.executable, "-m", "mutmut"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -86,7 +86,7 @@ def run(name: str, every: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Changes the kernel, and looks who notices.")
     parser.add_argument("files", nargs="*", default=list(TESTS))
     parser.add_argument("--every", type=int, default=1)
     given = parser.parse_args()

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import NotCertifiedError, certify, export, lipschitz
-from lipnets.exact import Round, snap
+from lipnets import NotCertifiedError, certify, export, lipschitz, snapping
+from lipnets.exact import Round, Sums, snap
 from lipnets.layers import (
     Abs,
     Concat,
@@ -30,6 +30,7 @@ from lipnets.layers import (
 )
 from lipnets.program import Affine, AxisMaps, Gather
 from lipnets.rounding import Analysis, Ball, bits
+from lipnets.snapping import _Snapper
 
 
 def mlp(width: int = 64) -> nn.Sequential:
@@ -114,6 +115,69 @@ def test_logits_are_those_of_rational_arithmetic() -> None:
     for x in torch.rand(5, *SHAPE):
         found = program(x[None])[0].tolist()
         assert [Fraction(each) for each in found] == rational(program, x.numpy())
+
+
+PLACES = {  # of a sum that needs more bits than there are, before its result is put on a grid again
+    "chain": lambda sums, back: nn.Sequential(sums, Round(20)),
+    "branch": lambda sums, back: Residual(nn.Sequential(sums, Round(20))),
+    "two branches": lambda sums, back: Concat(nn.Identity(), nn.Sequential(sums, Round(20))),
+    "groups": lambda sums, back: Parallel(
+        [nn.Identity(), nn.Sequential(nn.Linear(2, 4), Round(9))], [2, 2]
+    ),
+    "block": lambda sums, back: potential(back),
+    "axes": lambda sums, back: nn.Sequential(AxisMaps([back.weight]), Round(20)),
+    "affine": lambda sums, back: nn.Sequential(Affine(back.weight[0], None), Round(20)),
+    "slopes": lambda sums, back: nn.Sequential(nn.LeakyReLU(0.3), Round(20)),
+}
+
+
+def potential(inner: nn.Linear) -> PotentialLinear:
+    block = PotentialLinear(4, 4, activation=nn.Sequential(Round(20), nn.ReLU()))
+    block.inner.weight.data = inner.weight.data
+    return block
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_numbers_on_a_grid_do_not_hide_a_sum_that_was_rounded_before(place) -> None:
+    """Attack: what comes out is on a grid, and has errors that are proved; but it depends on orders."""
+    sums, back = nn.Linear(4, 4), nn.Linear(4, 4)
+    back.weight.data = torch.randint(-(2**20), 2**20, (4, 4)) * 2.0**-22 + 2.0**-22
+    module = PLACES[place](sums, back).eval()
+    ball = Ball(norm=2.0, grid=40)
+    assert Analysis("float64")(module, (4,), ball).grid is not None
+    assert not Sums().are_exact(module, (4,), 2.0)
+    with pytest.raises(NotCertifiedError, match="is not exact"):
+        _Snapper().after([module], (4,), ball)
+
+
+def test_a_rounded_sum_in_a_block_differs_from_its_rational() -> None:
+    """What the block above rounds: numerators of 40 and 20 bits have products of 60."""
+    weight = torch.randint(-(2**20), 2**20, (4, 4)) * 2.0**-22 + 2.0**-22
+    x = torch.randint(-(2**40), 2**40, (8, 4)) * 2.0**-41
+    rows = [[Fraction(each) for each in row] for row in weight.tolist()]
+    rounded = 0
+    for example in x:
+        values = [Fraction(each) for each in example.tolist()]
+        exact = [sum(w * v for w, v in zip(row, values, strict=True)) for row in rows]
+        rounded += [Fraction(each) for each in (weight @ example).tolist()] != exact
+    assert rounded > 4
+
+
+@pytest.mark.parametrize("more", [4, 12])
+def test_grids_that_are_too_fine_are_found_out(more, monkeypatch) -> None:
+    """Attack: who builds the program believes to have more room than there is."""
+    room = snapping._room
+    monkeypatch.setattr(snapping, "_room", lambda top: room(top) + more)
+    branch = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    block, parts = PotentialLinear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.LeakyReLU(0.3))
+    for module in (block, Residual(branch), parts):
+        model = nn.Sequential(module, nn.Linear(6, 3)).eval()
+        try:
+            program = export(model, (6,), program="exact")
+        except NotCertifiedError:
+            continue
+        sizes = 2 * math.sqrt(6)
+        assert Sums().are_exact(program.eval(), (6,), sizes)
 
 
 def test_plain_float64_is_not_rational_arithmetic() -> None:
