@@ -114,4 +114,6 @@ def top(matrices: Tensor) -> Top:
 
 def apply(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Matrices (F, m, n) times vectors (..., F, n), with shape (..., F, m)."""
+    if vectors.ndim == 2:
+        return torch.bmm(matrices, vectors[..., None])[..., 0]  # without the overhead of einsum
     return torch.einsum("fmn,...fn->...fm", matrices, vectors)

@@ -20,7 +20,7 @@ from .leading import leading
 from .singular import Top, apply, top
 
 _DECOMPOSED = 192  # rows or columns of matrices that are decomposed whole, all of a shape at once
-_POWERS = 6  # steps of power iteration that estimate the norm of a step
+_POWERS = 4  # steps of power iteration that estimate the norm of a step
 _CROWDED = 3.0  # the gap over the norm of a step, below which the terms say little of a whole step
 _FINE = 20.0  # the gap over the norm of a part of a step
 _PARTS = 24  # of a step, at most
@@ -146,8 +146,8 @@ def _terms(before: Top, steps: Tensor, decays: Tensor) -> list[Terms]:
 
 def _lengths(steps: Tensor, vectors: Tensor) -> Tensor:
     """The norms of matrices (F, m, n), estimated by power iteration that begins with (F, m)."""
-    found = vectors[..., None]
+    found, adjoint = vectors[..., None], steps.mH
     for _ in range(_POWERS):
         size = torch.linalg.vector_norm(found, dim=1, keepdim=True).clamp_min(1e-300)
-        found = steps @ ((found / size).mH @ steps).mH
+        found = torch.bmm(steps, torch.bmm(adjoint, found / size))
     return torch.linalg.vector_norm(found, dim=(1, 2)).sqrt()  # of that of D D*
