@@ -1,16 +1,12 @@
 """Exports compute the same function with the same certificate, from plain modules."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import geotorch
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lipnets import certify, export, lipschitz
+from lipnets import certify, export, lipschitz, models
 from lipnets.layers import SymbolConv2d
 from lipnets.layers.residual import Residual
 
@@ -179,16 +175,7 @@ def test_weights_that_a_format_cannot_hold_are_refused() -> None:
 # Graphs
 
 
-def families() -> ModuleType:
-    """The tests of models, which build a tiny member of each family."""
-    path = Path(__file__).parent / "models" / "test_zoo.py"
-    spec = importlib.util.spec_from_file_location("models_test_zoo", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ZOO = families()
+FAMILIES = sorted({models.card(name).family for name in models.names()})
 
 
 SLOW = {
@@ -201,10 +188,10 @@ SLOW = {
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ZOO.FAMILIES],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES],
 )
-def test_torch_exports_every_family_for_batches_of_any_size(family) -> None:
-    plain = export(ZOO.build(family), (1, 8, 8)).requires_grad_(False)
+def test_torch_exports_every_family_for_batches_of_any_size(family, tiny_member) -> None:
+    plain = export(tiny_member(family), (1, 8, 8)).requires_grad_(False)
     batch = torch.export.Dim("batch", min=1)
     graph = torch.export.export(plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: batch},))
     for count in (1, 3):

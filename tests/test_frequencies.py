@@ -367,3 +367,20 @@ def test_numbers_that_overflow_prove_nothing(factor) -> None:
     assert circulant.proved(math.nan, t) is None
     assert circulant.proved(1.0, t * math.inf) is None
     assert circulant.proved(0.5, t * 0) is None
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_even_kernels_read_one_pixel_more_behind_than_before(mode) -> None:
+    """A kernel of two taps, −½ at the pixel itself or at the next one, beside a shortcut."""
+    for taps, constant in (([-0.5, 0.0], 0.5), ([0.0, -0.5], 1.5)):
+        layer = nn.Conv1d(1, 1, 2, padding="same", padding_mode=mode, bias=False)
+        layer.weight.data = torch.tensor(taps)[None, None]
+        block = nn.Sequential(Residual(layer)).double().eval()
+        eye = torch.eye(16, dtype=torch.float64)[:, None]
+        true = torch.linalg.matrix_norm(block(eye).flatten(1), ord=2).item()
+        assert true == pytest.approx(constant, abs=0.02)
+        assert len(frequency_costs([block[0]], (1, 16), Analysis())) == 1
+        found = frequency_bound([block[0]], (1, 16), Analysis(), EFFORT)
+        assert found is not None
+        assert true <= found.value <= constant + 1e-3

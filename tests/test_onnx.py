@@ -2,11 +2,9 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lipnets import certify, export
+from lipnets import certify, export, models
 from lipnets import onnx as files
 from lipnets.layers import MaxMin, Residual, SymbolConv2d
 
@@ -242,27 +240,18 @@ def test_weights_of_fewer_bits_are_saved_with_a_certificate_of_their_own(tmp_pat
     assert float.fromhex(files.metadata(tmp_path / "int8.onnx")["bound"]) == certificate.lipschitz
 
 
-def families() -> ModuleType:
-    """The tests of models, which build a tiny member of each family."""
-    path = Path(__file__).parent / "models" / "test_zoo.py"
-    spec = importlib.util.spec_from_file_location("onnx_test_zoo", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ZOO = families()
+FAMILIES = sorted({models.card(name).family for name in models.names()})
 QUICK = {"plain_mlp", "sandwich"}  # graphs of the others take torch seconds each
 
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in ZOO.FAMILIES],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in FAMILIES],
 )
-def test_every_family_is_saved_and_proved_anew(family, tmp_path) -> None:
+def test_every_family_is_saved_and_proved_anew(family, tiny_member, tmp_path) -> None:
     torch.set_default_dtype(torch.float32)
     shape, path = (1, 8, 8), tmp_path / "family.onnx"
-    model = ZOO.build(family).eval()
+    model = tiny_member(family).eval()
     written = files.save(model, shape, path)
     assert files.verify(path, model).lipschitz == written.lipschitz
     session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
