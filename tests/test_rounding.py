@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import itertools
 import math
 import operator
 import sys
@@ -107,6 +108,19 @@ def test_sums_that_always_round_up_almost_reach_the_bound() -> None:
     # The moduli at the example itself, which is all ones: ‖|W||x|‖ = the sum.
     ball = Ball(math.sqrt(1001), center=torch.ones(1, 1001), drift=torch.zeros(1))
     proved = Analysis("float32")(layer, (1001,), ball).error.item()
+    assert 0.9 * proved < float(measured) <= proved
+
+
+def test_sums_along_an_axis_have_as_many_terms_as_it_has_entries() -> None:
+    """The same sum, as a matrix of ones on an image."""
+    row, exact = staircase(1000)
+    total = torch.zeros((), dtype=torch.float32)
+    for term in row.float():
+        total = total + term
+    measured = abs(Fraction(total.item()) - exact)
+    pool = AxisMaps([None, torch.ones(1, 1001)]).eval()
+    ball = Ball(norms(row[None]), center=row[None, None], drift=torch.zeros(1))
+    proved = Analysis("float32")(pool, (1, 1001), ball).error.item()
     assert 0.9 * proved < float(measured) <= proved
 
 
@@ -388,6 +402,18 @@ def test_errors_of_logits_are_bounded_one_by_one(name, measured) -> None:
                 assert proved[i, j].item() < 100 * a.unit * size + 1000 * a.tiny
 
 
+def test_errors_of_logits_are_those_of_one_arithmetic_though_analyses_share_what_they_know() -> (
+    None
+):
+    head, known = nn.Linear(30, 4).eval(), Analysis()
+    for name, a in ARITHMETICS.items():
+        ball = Ball(2.0)
+        shared = row_errors(head, ball, Analysis(name, known))
+        assert torch.equal(shared, row_errors(head, ball, Analysis(name)))
+        moved = (a.stored(head.weight) - head.weight).norm(dim=1).detach()
+        assert (shared >= moved * 2).all()  # an input along what storing changes has this error
+
+
 def test_logits_on_grids_are_exact() -> None:
     head = nn.Linear(5, 3).eval()
     head.weight.data = torch.randint(-4, 5, (3, 5)).double()
@@ -503,6 +529,30 @@ def test_axes_are_products_one_after_another() -> None:
     assert (ball.error == 0).all()
     assert ball.grid == 4
     assert torch.equal(pool(x), x.mean(dim=(2, 3), keepdim=True))
+
+
+def test_measured_activations_are_followed_from_axis_to_axis() -> None:
+    """Along one axis after the other, each of a size of its own: against rationals."""
+    matrices = [torch.randn(5, 2), torch.randn(2, 3), torch.randn(6, 4)]
+    maps = AxisMaps(list(matrices)).eval()
+    x = torch.randn(1, 2, 3, 4).float().double()
+    measured = Ball(norms(x), center=x, drift=torch.zeros(1))
+    for name in ("float64", "float32"):
+        a = ARITHMETICS[name]
+        near = Analysis(name)(maps, (2, 3, 4), measured)
+        assert torch.equal(near.center, maps(x))
+        assert near.error < Analysis(name)(maps, (2, 3, 4), Ball(norms(x))).error
+        out = copy.deepcopy(maps).to(a.dtype)(x.to(a.dtype)).double()[0]
+        one, two, three = ([[Fraction(v) for v in row] for row in m.tolist()] for m in matrices)
+        image = [[[Fraction(v) for v in row] for row in rows] for rows in x[0].tolist()]
+        square = Fraction(0)
+        for i, j, k in itertools.product(range(5), range(2), range(6)):
+            exact = sum(
+                one[i][p] * two[j][q] * three[k][r] * image[p][q][r]
+                for p, q, r in itertools.product(range(2), range(3), range(4))
+            )
+            square += (Fraction(out[i, j, k].item()) - exact) ** 2
+        assert square <= Fraction(near.error.item()) ** 2
 
 
 def test_float64_costs_nothing_that_is_seen() -> None:
