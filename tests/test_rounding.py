@@ -473,6 +473,9 @@ def test_formats_are_what_torch_says(a) -> None:
     assert a.elementwise.bits == -math.log2(a.unit)
     assert a.gamma(3) >= 3 * a.summing
     assert a.gamma(2**60) == math.inf
+    assert a.gamma(round(0.6 / a.summing)) >= 1.5  # k u / (1 - k u)
+    for share in (1.0, 1.2, 3.0):
+        assert a.gamma(round(share / a.summing)) == math.inf
     assert arithmetic(a.name) is a
     with pytest.raises(ValueError, match="should be one of"):
         arithmetic("float8")
@@ -616,6 +619,7 @@ def test_the_precision_of_matrix_products_is_noticed(precision, name) -> None:
     try:
         torch.set_float32_matmul_precision(precision)
         assert float32_products("cpu").name == name
+        assert float32_products().name == float32_products("cuda", cudnn=False).name == name
     finally:
         torch.set_float32_matmul_precision(before)
 
