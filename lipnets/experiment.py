@@ -190,7 +190,11 @@ def train(
     order = config.seed if config.data.order_seed is None else config.data.order_seed
     for epoch in range(taken // steps, math.ceil(total / steps)):
         generator = torch.Generator().manual_seed(derived_seed(order, "epoch", epoch))
-        batches = data.batches(split, config.data.batch_size, generator, augment=augment)
+        batches = data.batches(
+            *(split, config.data.batch_size, generator),
+            augment=augment,
+            replacement=config.data.replacement,
+        )
         before = taken % steps if epoch == taken // steps else 0
         last = min(steps, total - epoch * steps)
         if slopes is not None and before == 0 and epoch > 0:
@@ -288,6 +292,7 @@ def _internal(config: Config, untrained: Step, training: _Training) -> Iterator[
             examples=drivers.examples,
             seed=config.seed,
             clip_grad_norm=config.optimizer.clip_grad_norm,
+            replacement=config.data.replacement,
         )
 
 

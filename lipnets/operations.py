@@ -159,7 +159,9 @@ class Mask(nn.Module):
 def _mask(module: Mask, shape: Shape) -> Bound:
     """A diagonal matrix of ones and zeros: of entries alone, if examples have no shape."""
     if shape and tuple(shape) != tuple(module.keep.shape):
-        raise NotCertifiedError(f"Mask of shape {tuple(module.keep.shape)} takes no {tuple(shape)}.")
+        raise NotCertifiedError(
+            f"Mask of shape {tuple(module.keep.shape)} takes no {tuple(shape)}."
+        )
     return Bound(1.0, "Mask: keeps entries, or puts zeros")
 
 

@@ -91,6 +91,8 @@ class DataConfig(_Named):
         name: The name of the data set.
         batch_size: The number of images of an optimization step.
         augment: Random changes of training images: names, or names with arguments.
+        replacement: Whether each image of an epoch is drawn from all of them, as theory has it: some come
+            twice then, and others not at all.
         limit: The number of images to train on, the first ones, if not all.
         label_noise: The share of training labels, in [0, 1], in whose place a class is drawn, each as
             likely as any other: once for all of the training.
@@ -101,13 +103,17 @@ class DataConfig(_Named):
 
     batch_size: PositiveInt = 128
     augment: tuple[AugmentConfig, ...] = ()
+    replacement: bool = False
     limit: PositiveInt | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     order_seed: NonNegativeInt | None = None
     dir: str | None = None
     verify: bool = True
     own: ClassVar[frozenset[str]] = frozenset(
-        {"name", "batch_size", "augment", "limit", "label_noise", "order_seed", "dir", "verify"}
+        {
+            *("name", "batch_size", "augment", "replacement", "limit", "label_noise", "order_seed"),
+            *("dir", "verify"),
+        }
     )
 
     @field_validator("augment", mode="before")

@@ -3,7 +3,7 @@
 __all__ = ["ByteSplit", "Dataset", "Split", "batches", "compact"]
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -194,6 +194,7 @@ def batches(
     augment: Augmentation | Mixing | None = None,
     device: torch.device | str | None = None,
     drop_last: bool = False,
+    replacement: bool = False,
 ) -> Iterator[tuple[Tensor, Labels]]:
     """Goes through a split once, in random order.
 
@@ -205,6 +206,8 @@ def batches(
             `lipnets.data.augment`.
         device: Where batches are needed; where the split is, by default.
         drop_last: Whether to leave out the last batch if it has fewer examples.
+        replacement: Whether each example is drawn from all of them: some come twice then, and others
+            not at all.
 
     Returns:
         An iterator of images, with shape (B, C, H, W), and labels, with shape (B,) or mixed.
@@ -219,20 +222,24 @@ def batches(
             f"There should be a batch: 'split' has {len(split)} examples, "
             f"with batch_size={batch_size} and drop_last={drop_last}."
         )
-    return _batches(split, batch_size, generator, augment, device, drop_last)
+    count, at = len(split), split.labels.device
+    if replacement:
+        order = torch.randint(count, (count,), generator=generator).to(at)
+    else:
+        order = torch.randperm(count, generator=generator).to(at)
+    return _batches(split, order.split(batch_size), generator, augment, device, drop_last)
 
 
 def _batches(
     split: Split | ByteSplit,
-    batch_size: int,
+    parts: Sequence[Tensor],
     generator: torch.Generator,
     augment: Augmentation | Mixing | None,
     device: torch.device | str | None,
     drop_last: bool,
 ) -> Iterator[tuple[Tensor, Labels]]:
-    order = torch.randperm(len(split), generator=generator).to(split.labels.device)
-    for indices in order.split(batch_size):
-        if drop_last and len(indices) < batch_size:
+    for indices in parts:
+        if drop_last and len(indices) < len(parts[0]):
             return
         part = split[indices]
         images, labels = part.images.to(device), part.labels.to(device)

@@ -47,6 +47,7 @@ def drivers(
     batches: int = 4,
     seed: int = 0,
     clip_grad_norm: float | None = None,
+    replacement: bool = False,
 ) -> "Drivers":
     """Builds the recorder of drivers: it has to see every step, and looks at each `steps` of them.
 
@@ -76,13 +77,13 @@ def drivers(
         batches: The number of batches they are divided into.
         seed: The seed of the examples that are drawn.
         clip_grad_norm: The norm that longer gradients are scaled down to: there is no z after that.
+        replacement: Whether training draws each example of a batch from all of them.
 
     Raises:
         ValueError: If there are too few examples, or a number is too small.
     """
-    return Drivers(
-        split, loss, optimizer, batch_size, steps, examples, batches, seed, clip_grad_norm
-    )
+    drawn = {"seed": seed, "clip_grad_norm": clip_grad_norm, "replacement": replacement}
+    return Drivers(split, loss, optimizer, batch_size, steps, examples, batches, **drawn)
 
 
 def loss_of_probes(loss: Loss, slopes: MarginSlopes | None = None) -> ProbeLoss:
@@ -118,8 +119,10 @@ class Drivers:
         steps: int,
         examples: int,
         batches: int,
+        *,
         seed: int,
         clip_grad_norm: float | None,
+        replacement: bool,
     ) -> None:
         if steps < 1 or batch_size < 1:
             raise ValueError(
@@ -133,7 +136,7 @@ class Drivers:
         self._split, self._loss, self._optimizer = split, loss, optimizer
         self._batch_size, self._steps = batch_size, steps
         self._examples, self._batches = examples, batches
-        self._seed, self._clip = seed, clip_grad_norm
+        self._seed, self._clip, self._replacement = seed, clip_grad_norm, replacement
         self._followed: list[Followed] | None = None
         self._complete = False
         self._pending: dict[str, Any] | None = None
@@ -185,7 +188,8 @@ class Drivers:
         for index, sight in enumerate(there):
             seen, unit = _best(found, index, apart if self._complete else None)
             lr = lr_of(self._optimizer, sight.parameter)
-            sampling = Sampling(len(self._split), self._batch(step.index + 1), unit)
+            size = self._batch(step.index + 1)
+            sampling = Sampling(len(self._split), size, unit, self._replacement)
             each = moments(sight.top, seen, lr, sampling)
             valid = _is_valid(sight, lr * found.largest[index])
             all_valid = all_valid and valid

@@ -27,6 +27,7 @@ def batch_size(
     replicas: int = 16,
     steps: int = 1000,
     every: int = 20,
+    replacement: bool = True,
 ) -> Finding:
     """Trains replicas that differ in the order of images alone, with batches of several sizes.
 
@@ -39,10 +40,13 @@ def batch_size(
         replicas: The number of trainings with each.
         steps: The number of optimization steps.
         every: The number of steps between two measurements of λ².
+        replacement: Whether each image is drawn from all of them, as theory has it; without, an epoch
+            is each image once, and what a batch has the others lack.
     """
     grid = [
         {
             "data.batch_size": size,
+            "data.replacement": replacement,
             "data.order_seed": 1 + replica,
             "schedule.max_steps": steps,
             "record.drivers": {"every": every} if replica == 0 else None,
@@ -79,7 +83,8 @@ def batch_size(
         header=("B", "mean log K", "Var log K", "∫ λ²", "ratio"),
         rows=rows,
         figure=_draw(sizes, measured, free),
-        scale=f"{steps} steps, {replicas} replicas for each size",
+        scale=f"{steps} steps, {replicas} replicas for each size, images drawn "
+        f"{'with' if replacement else 'without'} replacement",
     )
 
 

@@ -1,5 +1,6 @@
 """Data sets know their statistics, and batches go through every example once."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -174,3 +175,15 @@ def test_names_are_checked_and_typos_suggested() -> None:
         data.load("npz", pth="a.npz")
     with pytest.raises(TypeError, match="missing a required argument: 'path'"):
         data.load("npz")
+
+
+def test_with_replacement_examples_come_twice_or_not_at_all() -> None:
+    """Of n draws from n, a share of 1 / e is expected to be missing."""
+    split = Split(torch.rand(3000, 1, 1, 1, dtype=torch.float32), torch.arange(3000))
+    generator = torch.Generator().manual_seed(0)
+    parts = [y for _, y in batches(split, 128, generator, replacement=True)]
+    assert [len(each) for each in parts] == [128] * 23 + [56]
+    missing = 1 - len(torch.cat(parts).unique()) / 3000
+    assert missing == pytest.approx(math.exp(-1), abs=0.03)
+    once = torch.cat([y for _, y in batches(split, 128, generator)])
+    assert torch.equal(once.sort().values, split.labels)
