@@ -177,6 +177,7 @@ def cross_layer(
 def _every_step(seed: int, steps: int) -> dict[str, Any]:
     return {
         "data.order_seed": seed,
+        "data.replacement": True,  # as theory has it: batches that know nothing of each other
         "schedule.max_steps": steps,
         "record.ledger": {"every": 1},
         "record.drivers": {"every": 1, "examples": _ALL},
@@ -205,13 +206,14 @@ def _path(history: Sequence[Record]) -> Figure:
 @styled
 def _scatter(noises: Sequence[float], drifts: Sequence[float]) -> Figure:
     figure, ax = axes()
-    middle = fmean(drifts)
-    ax.plot(noises, [drift - middle for drift in drifts], "o", color=COLORS["first"])
-    reach = max(map(abs, noises))
+    middle, mean = fmean(drifts), fmean(noises)
+    x = [noise - mean for noise in noises]
+    ax.plot(x, [drift - middle for drift in drifts], "o", color=COLORS["first"])
+    reach = max(map(abs, x))
     ax.plot(
         [-reach, reach], [reach, -reach], color=COLORS["muted"], linewidth=0.8, label="full answer"
     )
-    frame(ax, "martingale of a replica", "∫ drift, minus the mean")
+    frame(ax, "martingale of a replica, minus the mean", "∫ drift, minus the mean")
     ax.legend(loc="best")
     return figure
 
