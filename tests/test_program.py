@@ -16,7 +16,7 @@ from lipnets.bounds import forward_owner
 from lipnets.layers import Concat, ConcatResidual, ConvexResidual, Parallel, Residual, Scale
 from lipnets.layers.filtered_conv2d import StoredFilter2d
 from lipnets.layers.householder_activation import StoredHouseholder
-from lipnets.program import Affine, AxisMaps, Gather, lower
+from lipnets.program import Affine, AxisMaps, Gather, lower, lowering
 from lipnets.rounding import Analysis, Ball
 
 Shape = tuple[int, ...]
@@ -322,3 +322,37 @@ def test_families_are_programs(family) -> None:
     assert bound <= lipschitz(module, shape).value * (1 + 1e-6)
     after = Analysis("float64")(program, shape, Ball(norm=8.0))
     assert 0 < after.error.item() < 1e-9 * max(bound, 1)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.ConstantPad1d((1, 2), 0.25),
+        nn.ConstantPad1d((-1, 0), 3.0),
+        nn.ConstantPad2d((1, 0, 2, 1), -1.5),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.AvgPool2d((2, 1), divisor_override=1),
+    ],
+)
+def test_constants_are_kept_and_the_module_is_left_as_it_was(module) -> None:
+    module, shape = module.eval(), (2, 4, 4) if "2d" in type(module).__name__ else (2, 5)
+    x, before = torch.randn(3, *shape), str(module)
+    expected = module(x)
+    lowered = lower(module, shape)
+    assert str(module) == before
+    torch.testing.assert_close(lowered(x), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_axes_that_examples_lack_or_that_come_twice_are_refused() -> None:
+    maps = AxisMaps([None, torch.eye(3), torch.eye(4)]).eval()
+    assert lipschitz(maps, (2, 3, 4)).value >= 1
+    with pytest.raises(NotCertifiedError, match="takes no examples"):
+        lipschitz(maps, (2, 3))
+    maps.axes = (1, 1)
+    with pytest.raises(NotCertifiedError, match="takes no examples"):
+        lipschitz(maps, (2, 3, 4))
+
+
+def test_a_second_lowering_is_refused() -> None:
+    with pytest.raises(ValueError, match="already has a lowering"):
+        lowering(nn.Flatten)(lambda module, shape: module)
