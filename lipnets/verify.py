@@ -78,10 +78,7 @@ def below(grams: Array, level: float, error: float) -> bool:
 
 
 def norm_below(taps: Array, points: Shape, lip: float) -> bool:
-    """Proves ‖W‖ ≤ lip for taps with shape (G, O, I, *K) in circles of so many points: theorem 3.
-
-    Of ±θ, one is enough for real taps; and symbols do not depend on θ along axes with a single tap.
-    """
+    """Proves ‖W‖ ≤ lip for real taps (G, O, I, *K) in circles of so many points: theorem 3, one of ±θ."""
     need(len(points) <= 4, "there are too many axes")
     taps = taps if taps.shape[1] <= taps.shape[2] else taps.swapaxes(1, 2)
     scale = 2.0 ** -math.frexp(np.abs(taps).max())[1]
@@ -312,8 +309,8 @@ class Program:
 def read(path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """What a file says, and its arrays, whose hashes are right."""
     with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-        need(sum(each.file_size for each in file.zip.infolist()) < 2**34, "it is too large")
-        need(len(set(file.files)) == len(file.files), "an array is there twice")
+        size, once = sum(f.file_size for f in file.zip.infolist()), len({*file.files})
+        need(size < 2**34 and once == len(file.files), "too large, or an array is there twice")
         arrays = {name: file[name] for name in file.files}
     for name, array in arrays.items():
         known = array.dtype.str in ("|u1", "<f4", "<f8", "<i8")
@@ -385,8 +382,7 @@ def verify(path: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command: 0 if all is proved, else 1, with the first doubt."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1:
+    if len(given := sys.argv[1:] if arguments is None else arguments) != 1:
         print("usage: python -m lipnets.verify FILE", file=sys.stderr)  # noqa: T201
         return 2
     try:
