@@ -107,7 +107,13 @@ def test_aol_scales_by_the_rows_of_the_explicit_gram_matrix() -> None:
     torch.testing.assert_close(layer.weight, plain.weight / sums.sqrt()[:, None, None])
 
 
-@pytest.mark.parametrize("name", STRIDED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "spectral_conv2d" else [])
+        for name in STRIDED
+    ],
+)
 def test_at_every_size_the_certificate_is_true_and_1_but_where_strided_circles_close(name) -> None:
     cases = itertools.product(
         [1, 2, 3, (3, 2)], [1, 2, (1, 3)], [1, 2], [1, 2], ["zeros", "circular"], [(5, 6), (6, 6)]
