@@ -52,7 +52,7 @@ class Lab:
             section = tree
             for each in path:
                 section = section.setdefault(each, {})
-            section[end] = value
+            section[end] = copy.deepcopy(value)  # which later keys may go into
         return parse_config(tree, "the config of a study").fitted_to(self.dataset())
 
     def dataset(self) -> Dataset:

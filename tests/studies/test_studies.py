@@ -238,6 +238,10 @@ def test_changes_reach_the_config_and_what_they_do_not_name_stays(lab: Lab) -> N
     assert config.to_tree()["optimizer"]["momentum"] == 0.0
     assert list(config.model.arguments["widths"]) == [4, 4]
     assert BASE["optimizer"]["lr"] == 0.05
+    model = {"name": "plain_mlp_s", "widths": [4]}
+    dropped = lab.config({"model": model, "model.drop_rate": 0.5})
+    assert dropped.model.arguments["drop_rate"] == 0.5
+    assert model == {"name": "plain_mlp_s", "widths": [4]}
 
 
 # The command.
