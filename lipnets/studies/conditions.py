@@ -186,7 +186,7 @@ def regularizers(
         "mixup": {"data.augment": ["mixup"]},
         "batch normalization": {"model.norm": "batch_norm2d"},
         "dropout 0.3": {"model.drop_rate": 0.3},
-        "slope penalty 0.1": {"loss.slope_penalty": 0.1},
+        "slope penalty 0.02": {"loss.slope_penalty": 0.02},
     }
     model = model or {"name": "plain_convnet_xs", "norm": None}
     grid = [
