@@ -77,7 +77,7 @@ def test_a_family_tells_its_sizes_and_what_was_measured() -> None:
     assert "Anil, Lucas & Grosse, 2019" in lines[0]
 
 
-@pytest.mark.parametrize("page", ["certificates.md", "deployment.md"])
+@pytest.mark.parametrize("page", ["certificates.md", "deployment.md", "dynamics.md"])
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / page).read_text()
