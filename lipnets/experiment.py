@@ -134,10 +134,14 @@ def train(
         average = moving_average(model, ema.decay, start=start, warmup=ema.warmup)
     kept = model if average is None else average.module
     optimizer = build_optimizer(model, config)
+    warmup = round(steps * config.schedule.warmup_epochs)
+    if warmup >= total:
+        raise ExperimentError(
+            f"the warm-up of {warmup} steps should end before the {total} steps of the training: lower "
+            "schedule.warmup_epochs, or raise schedule.max_steps"
+        )
     scheduler = optim.create_scheduler(
-        optimizer,
-        total,
-        round(steps * config.schedule.warmup_epochs),
+        *(optimizer, total, warmup),
         name=config.schedule.name,
         milestones=[round(steps * each) for each in config.schedule.milestones],
         gamma=config.schedule.gamma,

@@ -122,3 +122,13 @@ def test_a_penalty_of_slopes_lowers_the_bound(tmp_path: Path) -> None:
         return run.load_certificate().lipschitz
 
     assert bound(1.0) < 0.9 * bound(0.0)
+
+
+def test_a_warm_up_that_outlasts_the_training_is_refused(tmp_path: Path) -> None:
+    tree = {**TREE, "schedule": {"epochs": 9, "warmup_epochs": 2, "max_steps": 2}}
+    dataset = data.load("digits")
+    config = parse_config(tree).fitted_to(dataset)
+    run = Run.create(tmp_path / "run", config)
+    untrained = Step(0, 0.0, build_model(config), (1, 8, 8))
+    with pytest.raises(ExperimentError, match="warm-up of 2 steps .* 2 steps"):
+        next(train(run, config, dataset, untrained))
