@@ -130,5 +130,5 @@ def test_a_warm_up_that_outlasts_the_training_is_refused(tmp_path: Path) -> None
     config = parse_config(tree).fitted_to(dataset)
     run = Run.create(tmp_path / "run", config)
     untrained = Step(0, 0.0, build_model(config), (1, 8, 8))
-    with pytest.raises(ExperimentError, match="warm-up of 2 steps .* 2 steps"):
+    with pytest.raises(ExperimentError, match=r"warm-up of 2 steps .* 2 steps"):
         next(train(run, config, dataset, untrained))
