@@ -234,7 +234,13 @@ def test_layers_are_built_without_memory(name) -> None:
     assert torch.equal(layer.double().eval()(inputs(name)), full.eval()(inputs(name)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+OTHER_AXES = [  # what 2-d convolutions do as well, on fewer axes or more
+    pytest.param(name, marks=[pytest.mark.slow] if name.endswith(("conv1d", "conv3d")) else [])
+    for name in NAMES
+]
+
+
+@pytest.mark.parametrize("name", OTHER_AXES)
 def test_layers_compile(name) -> None:
     layer, x = built(name), inputs(name)
     torch._dynamo.reset()
