@@ -1,6 +1,6 @@
 """How figures look: one palette for light and dark pages, and files that depend on nothing else."""
 
-__all__ = ["COLORS", "axes", "frame", "png", "spread", "styled", "svg"]
+__all__ = ["COLORS", "axes", "frame", "name_ends", "png", "spread", "styled", "svg"]
 
 import functools
 import io
@@ -111,6 +111,37 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
         for rank, index in enumerate(cluster[1]):
             placed[index] = _bottom(cluster, gap) + rank * gap
     return placed
+
+
+def name_ends(
+    figure: Figure, ax: Axes, ends: Sequence[tuple[str, float, float]], bold: str = ""
+) -> None:
+    """Names what ends at the right of the axes, labels moved apart.
+
+    Arguments:
+        figure: The figure.
+        ax: The axes, with their limits as they are to stay.
+        ends: Labels, and where each ends: x and y, in units of the data.
+        bold: What the label that stands out begins with, if one does.
+    """
+    figure.draw_without_rendering()
+    to_axes = (ax.transData + ax.transAxes.inverted()).transform
+    heights = [to_axes((x, y))[1] for _, x, y in ends]
+    points = ax.get_window_extent().height / figure.dpi * 72
+    for (label, _, _), height, place in zip(
+        ends, heights, spread(heights, gap=10.5 / points), strict=True
+    ):
+        ax.annotate(
+            label,
+            (1.0, height),
+            (1.04, place),
+            xycoords="axes fraction",
+            fontsize=8,
+            va="center",
+            fontweight="bold" if bold and label.startswith(bold) else "normal",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": COLORS["line"], "linewidth": 0.8},
+        )
 
 
 def png(figure: Figure) -> bytes:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..records import Record
-from .drawing import COLORS, axes, frame, spread, styled
+from .drawing import COLORS, axes, frame, name_ends, styled
 
 _COLUMNS = 24  # epochs of a frequency map, at most
 _PANELS = 6  # convolutions of a frequency map, from the first to the last
@@ -49,7 +48,9 @@ def ledger(history: Sequence[Record]) -> Figure:
     ax.axhline(0, color=COLORS["muted"], linewidth=0.7)
     frame(ax, "optimization step", "change of log K")
     ends = {"log K": changes[-1], **{name: values[-1] for name, values in terms.items()}}
-    _names(figure, ax, ends, _middles(ends))
+    labels = [(f"{name}  {ends[name]:+.3f}", 0.0, y) for name, y in _middles(ends).items()]
+    name_ends(figure, ax, labels, bold="log K")
+    ax.margins(x=0)
     return figure
 
 
@@ -161,30 +162,6 @@ def _middles(ends: Mapping[str, float]) -> dict[str, float]:
         edges = [0.0, *accumulate(ends[name] for name in names)]
         heights |= {name: (a + b) / 2 for name, a, b in zip(names, edges, edges[1:], strict=False)}
     return heights
-
-
-def _names(
-    figure: Figure, ax: Axes, ends: Mapping[str, float], heights: Mapping[str, float]
-) -> None:
-    """Names what ends at some heights, with what it ends at, labels moved apart."""
-    figure.draw_without_rendering()
-    to_axes = (ax.transData + ax.transAxes.inverted()).transform
-    names = list(heights)
-    places = [to_axes((0.0, heights[name]))[1] for name in names]
-    gap = 11 / (ax.get_window_extent().height / figure.dpi * 72)
-    for name, end, place in zip(names, places, spread(places, gap), strict=True):
-        ax.annotate(
-            f"{name}  {ends[name]:+.3f}",
-            (1.0, end),
-            (1.04, place),
-            xycoords="axes fraction",
-            fontsize=8,
-            va="center",
-            fontweight="bold" if name == "log K" else "normal",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": COLORS["line"], "linewidth": 0.8},
-        )
-    ax.margins(x=0)
 
 
 def _bands(

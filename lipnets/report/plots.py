@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from ..metrics import RADII, CertifiedCurve
 from ..records import Record
-from .drawing import COLORS, axes, frame, spread, styled
+from .drawing import COLORS, axes, frame, name_ends, spread, styled
 from .numbers import bound, percent, radius_name
 
 _LABELS = 9  # lines of a figure that carry their own name; of more, only the outermost do
@@ -231,21 +231,12 @@ def _name_lines(
     names = sorted(lines, key=lambda name: lines[name][1][-1])
     if len(names) > _LABELS:
         names = [*names[: _LABELS // 2], *names[-_LABELS // 2 :]]
-    figure.draw_without_rendering()
-    to_axes = (ax.transData + ax.transAxes.inverted()).transform
-    ends = [to_axes((lines[name][0][-1], lines[name][1][-1]))[1] for name in names]
-    height = ax.get_window_extent().height / figure.dpi * 72  # points
-    for name, end, place in zip(names, ends, spread(ends, gap=10.5 / height), strict=True):
-        ax.annotate(
-            f"{name}  {bound(lines[name][1][-1], 4)}",
-            (1.0, end),
-            (1.04, place),
-            xycoords="axes fraction",
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": COLORS["line"], "linewidth": 0.8},
-        )
+    ends = [
+        (f"{name}  {bound(values[-1], 4)}", epochs[-1], values[-1])
+        for name in names
+        for epochs, values in [lines[name]]
+    ]
+    name_ends(figure, ax, ends)
     ax.set_xlim(right=max(epochs[-1] for epochs, _ in lines.values()))
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch import nn
 
 from ..config import Config, parse_config
 from ..data import Dataset
@@ -85,11 +84,6 @@ class Lab:
             for _ in _in_processes(missing, self.jobs):
                 bar.advance(task)
         return [Run.open(self._path(changes)) for changes in grid]
-
-    def model(self, changes: Changes) -> nn.Module:
-        """The network of one training, in evaluation mode."""
-        [run] = self.trained([changes])
-        return run.load_model()
 
     def _path(self, changes: Changes) -> Path:
         words = [f"{key}={_short(value)}" for key, value in sorted(changes.items())]

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,6 @@ def test_regularizers_are_told_apart() -> None:
     assert found.sentence.startswith("log K ends lower with weight decay 0.01, mixup;")
 
 
-def steps_of(shift: float, spread: float, seed: int) -> Iterator[tuple[float, float]]:
-    """Scores of steps, and steps of drift."""
-    draws = random.Random(seed)
-    for _ in range(400):
-        yield shift + spread * draws.gauss(0, 1), 1e-3
-
-
 @pytest.mark.parametrize(
     ("shift", "spread", "verdict"),
     [(0.0, 1.0, "confirmed"), (0.2, 1.0, "not confirmed"), (0.0, 1.4, "not confirmed")],
@@ -140,7 +133,8 @@ def test_scores_must_have_the_mean_0_and_the_variance_1(
     shift: float, spread: float, verdict: str
 ) -> None:
     def oracle(changes: Mapping[str, Any]) -> list[Record]:
-        scores = [z for z, _ in steps_of(shift, spread, changes["data.order_seed"])]
+        draws = random.Random(changes["data.order_seed"])
+        scores = [shift + spread * draws.gauss(0, 1) for _ in range(400)]
         names = ("drift", "noise_curvature", "ito", "deterministic")
         terms = [record for name in names for record in line(f"driver/{name}", [1e-3] * 400)]
         return [*line("driver/z", scores), *line("ledger/log_norm", [0.0] * 401), *terms]
