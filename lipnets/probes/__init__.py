@@ -12,9 +12,11 @@ says that the certificate, or the code that uses it, is wrong.
 """
 
 __all__ = [
+    "PRESETS",
     "InvariantError",
     "Probe",
     "Subject",
+    "Uncertified",
     "bands",
     "build",
     "certified",
@@ -27,7 +29,7 @@ __all__ = [
     "tightness",
 ]
 
-from ._registry import Probe, registry
+from ._registry import PRESETS, Probe, registry
 from .bands import bands
 from .certified import certified
 from .corruptions import corruptions
@@ -37,5 +39,6 @@ from .invariants import InvariantError
 from .rounding import rounding
 from .subject import Subject
 from .tightness import tightness
+from .uncertified import Uncertified
 
 build, names = registry.build, registry.names

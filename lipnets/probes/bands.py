@@ -37,14 +37,15 @@ def bands(edges: Sequence[float] = (0.125, 0.25, 0.375), radii: Sequence[float] 
         # The corners of the spectrum lie at √½; a band that ends above them is open.
         ends = [0.0, *(edge for edge in edges if edge < math.sqrt(0.5)), 1.0]
         whole = subject.radii
-        if len(subject.shape) != 3 or math.prod(subject.shape) > 4096:
+        certificate = subject.proved
+        if not certificate or len(subject.shape) != 3 or math.prod(subject.shape) > 4096:
             return
         diameter = math.sqrt(math.prod(subject.shape))
         chosen = [*pairwise(ends), (0.0, 1.0)]
         for low, high in subject.track(chosen, "bands"):
             found = whole
             if (low, high) != (0.0, 1.0):
-                confined = subject.certificate.confined_to((low, high))
+                confined = certificate.confined_to((low, high))
                 found = confined.radii_of(subject.logits, subject.labels)
             behind = (whole.clamp(min=0) - found.clamp(min=0)).max().item()
             require(

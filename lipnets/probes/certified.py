@@ -19,6 +19,7 @@ from ..records import Record
 from ._registry import Probe, registry
 from .invariants import check_radii
 from .subject import Subject
+from .uncertified import Uncertified
 
 
 @registry.register
@@ -50,6 +51,10 @@ def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
 
         count = len(subject)
         yield subject.share("accuracy", right, kind="measured", **flags)
+        yield from _columns(subject)
+        if isinstance(subject.certificate, Uncertified):
+            yield subject.record("uncertified", 1.0, "1", says=subject.certificate.reason)
+            return
         for radius in radii:
             safe = subject.radii > radius
             yield subject.share("certified_accuracy", safe, radius=radius, **proved)
@@ -66,6 +71,17 @@ def certified(radii: Sequence[float] = RADII, examples: int = 15) -> Probe:
         yield from _examples(subject, examples)
 
     return probe
+
+
+def _columns(subject: Subject) -> Iterator[Record]:
+    """What each image is given: another run is compared with it image by image."""
+    predicted = predictions(subject.logits)
+    for name, values, unit in (
+        ("label", subject.labels, "class"),
+        ("prediction", predicted, "class"),
+        ("radius", subject.radii, "l2 pixels"),
+    ):
+        yield subject.column(name, values, unit)
 
 
 def _examples(subject: Subject, count: int) -> Iterator[Record]:

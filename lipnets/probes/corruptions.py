@@ -72,6 +72,8 @@ def corruptions(
                 kind="measured",
                 **details,
             )
+            if not subject.proved:
+                continue
             yield subject.share(
                 "corrupted_certified_accuracy",
                 radii > radius,

@@ -43,7 +43,7 @@ def dynamics() -> Probe:
                 came=f"it is {whole[-1]:.9g}, above {product:.9g}, at step {step}",
             )
             closest, count = max(closest, whole[-1] / product if product else 0.0), count + 1
-        if not count:
+        if not (count and subject.proved):
             return
         last = [record for record in bounds if record.name == "bound/network"][-1]
         now = subject.certificate.lipschitz

@@ -71,6 +71,8 @@ class Pairs:
         Raises:
             InvariantError: If a pair contradicts what is proved, naming the image.
         """
+        if not self.subject.proved:
+            return
         certificate, finite = self.subject.certificate, self._finite
         clean = self.subject.images.double().flatten(1)
         moved = (images.cpu().double().flatten(1) - clean).norm(dim=1)
@@ -105,7 +107,9 @@ class Pairs:
         self.farthest = max(self.farthest, reach.max().item() if len(reach) else 0.0)
 
     def records(self, what: str) -> Iterator[Record]:
-        """What was checked, and how close it came."""
+        """What was checked, and how close it came: nothing, if nothing is proved."""
+        if not self.subject.proved:
+            return
         yield self.subject.record(
             "check/lipschitz",
             self.steepest,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ..bounds import NotCertifiedError
+from ..certify import Certificate
 from ..metrics import RADII
 from ..records import Record
 from ..rounding import arithmetic, float32_products
@@ -41,14 +42,16 @@ def rounding(
         arithmetic(name)
 
     def probe(subject: Subject) -> Iterator[Record]:
-        subject = subject.sample(limit)
-        certificate, labels = subject.certificate, subject.labels
+        subject, certificate = subject.sample(limit), subject.proved
+        if not certificate:
+            return
+        labels = subject.labels
         real = certificate.unrounded(subject.logits, labels)
         some = (real > 0) & real.isfinite()
         assumptions = sorted(certificate.assumptions)
         for name in subject.track(list(arithmetics), "arithmetics"):
             try:
-                found = _radii(subject, name)
+                found = _radii(certificate, subject, name)
             except NotCertifiedError as error:
                 if name == "float64":
                     raise
@@ -69,7 +72,7 @@ def rounding(
     return probe
 
 
-def _radii(subject: Subject, name: str) -> torch.Tensor:
+def _radii(certificate: Certificate, subject: Subject, name: str) -> torch.Tensor:
     """The radii of all images in an arithmetic, with activations measured batch by batch."""
     batches = zip(
         subject.logits.split(subject.batch_size),
@@ -79,7 +82,7 @@ def _radii(subject: Subject, name: str) -> torch.Tensor:
     )
     return torch.cat(
         [
-            subject.certificate.radii_of(logits, labels, arithmetic=name, images=images)
+            certificate.radii_of(logits, labels, arithmetic=name, images=images)
             for logits, labels, images in batches
         ]
     )

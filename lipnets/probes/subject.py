@@ -2,6 +2,8 @@
 
 __all__ = ["Subject", "Tracker"]
 
+import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,10 +12,13 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..bounds import NotCertifiedError, output_shape
 from ..certify import Certificate, certify
 from ..data import Split
+from ..export import export
 from ..metrics import clopper_pearson
 from ..records import Record
+from .uncertified import Uncertified
 
 T = TypeVar("T")
 
@@ -34,9 +39,12 @@ def _silently(items: Sequence[T], what: str) -> Iterable[T]:
 class Subject:
     """A network under examination.  All numbers are of its certified program, in float64.
 
+    Probes search with `fast`, which has gradients, and judge what they find with `run`.
+
     Arguments:
         model: The model, which nobody changes.
-        certificate: What is proved of it, with the program that is proved.
+        certificate: What is proved of it, with the program that is proved; `Uncertified` if no rule
+            covers it.
         split: The images and their labels.
         indices: The index of each image in its data set, with shape (N,).
         logits: The logits of the images, with shape (N, K).
@@ -48,7 +56,7 @@ class Subject:
     """
 
     model: nn.Module
-    certificate: Certificate
+    certificate: Certificate | Uncertified
     split: Split
     indices: Tensor
     logits: Tensor
@@ -70,6 +78,7 @@ class Subject:
         history: Sequence[Record] = (),
         provenance: dict[str, Any] | None = None,
         track: Tracker = _silently,
+        refuse: bool = True,
     ) -> "Subject":
         """Certifies a model and runs it on images.
 
@@ -83,9 +92,10 @@ class Subject:
             history: The records of the training.
             provenance: What every record should say of its origin.
             track: Shows the progress of a loop.
+            refuse: Whether to refuse a model that cannot be certified; if not, it is only measured.
 
         Raises:
-            NotCertifiedError: If the model cannot be certified.
+            NotCertifiedError: If the model cannot be certified, and `refuse`.
             ValueError: If there are no images, if the model does not take images of their shape,
                 or if a label is not one of its classes.
         """
@@ -94,7 +104,13 @@ class Subject:
         whole, indices = len(split), _evenly_spaced(len(split), limit)
         split = split[indices]
         _check_shape(model, split.images[:1])
-        certificate = certify(model, tuple(split.images.shape[1:]))
+        shape = tuple(split.images.shape[1:])
+        try:
+            certificate = certify(model, shape)
+        except NotCertifiedError as error:
+            if refuse or model.training:
+                raise
+            certificate = _uncertified(model, shape, str(error))
         if certificate.program is not None:
             certificate.program.to(device)
         if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < certificate.num_classes:
@@ -135,6 +151,28 @@ class Subject:
         """The shape of an image, (C, H, W)."""
         return tuple(self.images.shape[1:])
 
+    @property
+    def proved(self) -> Certificate | None:
+        """The certificate, or None if there is none that says anything."""
+        return self.certificate if isinstance(self.certificate, Certificate) else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where programs run."""
+        program = self.certificate.program
+        tensors = {} if program is None else program.state_dict()
+        return next((each.device for each in tensors.values()), torch.device("cpu"))
+
+    @cached_property
+    def fast(self) -> nn.Module:
+        """The network in float32, for searches: gradients reach images, and not weights."""
+        return self._plain().float().to(self.device)
+
+    @cached_property
+    def precise(self) -> nn.Module:
+        """The network in float64, for gradients that are exact to rounding."""
+        return self._plain().double().to(self.device)
+
     @cached_property
     def radii(self) -> Tensor:
         """The certified radii, zero or negative where the prediction is wrong, with shape (N,)."""
@@ -143,16 +181,30 @@ class Subject:
     def sample(self, limit: int | None) -> "Subject":
         """The same network on some of the images, evenly spaced."""
         chosen = _evenly_spaced(len(self), limit)
-        return replace(
+        smaller = replace(
             self,
             split=self.split[chosen],
             indices=self.indices[chosen],
             logits=self.logits[chosen],
         )
+        for name in ("fast", "precise"):  # which are the same for all images
+            if name in self.__dict__:
+                smaller.__dict__[name] = self.__dict__[name]
+        return smaller
 
     def run(self, images: Tensor) -> Tensor:
         """The logits of other images, in float64, with shape (B, K)."""
         return self.certificate.logits(images, self.batch_size)
+
+    def _plain(self) -> nn.Module:
+        """A copy without parametrizations, as far as they can be taken off."""
+        try:
+            plain = export(self.model, self.shape)
+        except (RuntimeError, ValueError, TypeError):
+            if self.proved:
+                raise
+            plain = copy.deepcopy(self.model).eval()  # a foreign module, which ran as it is
+        return plain.requires_grad_(False)
 
     def record(
         self, name: str, value: float, unit: str, count: int | None = None, **details: Any
@@ -161,6 +213,24 @@ class Subject:
         chosen = "all" if len(self) == self.whole else f"{len(self)} of {self.whole}, evenly spaced"
         origin = {**self.provenance, "images": chosen, "dtype": self.certificate.arithmetic}
         return Record(name, value, unit, count, details={**details, **origin})
+
+    def column(self, name: str, values: Tensor, unit: str) -> Record:
+        """A record of one number for each image, in the detail `values`; its value is the mean of
+        those that are finite.
+
+        It is named `image/NAME`; the detail `indices` names the images.  Comparisons of runs, and
+        `examples.csv`, are made of these.
+
+        Arguments:
+            name: What each image is given.
+            values: The numbers, with shape (N,); infinite ones are written as strings.
+            unit: Their unit.
+        """
+        numbers = [each if math.isfinite(each) else str(each) for each in values.tolist()]
+        finite = values.double()[values.isfinite()]
+        value = float(finite.mean()) if len(finite) else 0.0
+        indices = self.indices.tolist()
+        return self.record(f"image/{name}", value, unit, len(self), values=numbers, indices=indices)
 
     def share(self, name: str, mask: Tensor, **details: Any) -> Record:
         """A record of a share of the images, with its 95 % Clopper-Pearson interval.
@@ -187,6 +257,14 @@ def _check_shape(model: nn.Module, image: Tensor) -> None:
         raise ValueError(f"The model does not take images of shape {shape}: {error}") from error
 
 
+def _uncertified(model: nn.Module, shape: tuple[int, ...], reason: str) -> Uncertified:
+    program = copy.deepcopy(model).double().eval()
+    outputs = output_shape(program, shape)
+    if len(outputs) != 1:
+        raise ValueError(f"A classifier gives a row of logits for an image, got shape {outputs}.")
+    return Uncertified(program, outputs[0], reason)
+
+
 def _evenly_spaced(count: int, limit: int | None) -> Tensor:
     """Indices i·count // limit: the files of some data sets are sorted by class."""
     if limit is not None and limit < 1:
@@ -195,7 +273,9 @@ def _evenly_spaced(count: int, limit: int | None) -> Tensor:
     return torch.arange(limit) * count // limit
 
 
-def _logits(certificate: Certificate, images: Tensor, batch_size: int, track: Tracker) -> Tensor:
+def _logits(
+    certificate: Certificate | Uncertified, images: Tensor, batch_size: int, track: Tracker
+) -> Tensor:
     if batch_size < 1:
         raise ValueError(f"'batch_size' should be at least 1, got {batch_size}.")
     batches = images.split(batch_size)

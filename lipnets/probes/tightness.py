@@ -23,6 +23,8 @@ def tightness(images: int = 4) -> Probe:
     """
 
     def probe(subject: Subject) -> Iterator[Record]:
+        if not subject.proved:
+            return
         points = subject.sample(images).images
         rows = audit(subject.model, subject.shape, points)
         for row in rows:
