@@ -53,6 +53,7 @@ class Subject:
         history: The records of the training.
         provenance: What every record says of its origin, such as the name of the data set.
         track: Shows the progress of a loop.
+        data_dir: Where other data sets are looked for, if anywhere.
     """
 
     model: nn.Module
@@ -65,6 +66,7 @@ class Subject:
     history: Sequence[Record] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     track: Tracker = _silently
+    data_dir: str | None = None
 
     @classmethod
     def of(
@@ -79,6 +81,7 @@ class Subject:
         provenance: dict[str, Any] | None = None,
         track: Tracker = _silently,
         refuse: bool = True,
+        data_dir: str | None = None,
     ) -> "Subject":
         """Certifies a model and runs it on images.
 
@@ -93,6 +96,7 @@ class Subject:
             provenance: What every record should say of its origin.
             track: Shows the progress of a loop.
             refuse: Whether to refuse a model that cannot be certified; if not, it is only measured.
+            data_dir: Where other data sets are looked for, if anywhere.
 
         Raises:
             NotCertifiedError: If the model cannot be certified, and `refuse`.
@@ -131,6 +135,7 @@ class Subject:
             history,
             provenance or {},
             track,
+            data_dir,
         )
 
     def __len__(self) -> int:
