@@ -48,6 +48,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"runs", "config", "report"},
     {"resuming", "tensorboard"},
     {"experiment"},
+    {"evaluation"},
     {"studies"},
 ]
 

@@ -1,6 +1,6 @@
 """The subject of probes: a certified network, and the images that it is examined on."""
 
-__all__ = ["Subject", "Tracker"]
+__all__ = ["Subject", "Tracker", "silently"]
 
 import copy
 import math
@@ -31,7 +31,8 @@ class Tracker(Protocol):
         ...
 
 
-def _silently(items: Sequence[T], what: str) -> Iterable[T]:
+def silently(items: Sequence[T], what: str) -> Iterable[T]:
+    """Goes through a sequence, and shows nothing."""
     return items
 
 
@@ -65,7 +66,7 @@ class Subject:
     batch_size: int = 256
     history: Sequence[Record] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
-    track: Tracker = _silently
+    track: Tracker = silently
     data_dir: str | None = None
 
     @classmethod
@@ -79,7 +80,7 @@ class Subject:
         device: torch.device | str = "cpu",
         history: Sequence[Record] = (),
         provenance: dict[str, Any] | None = None,
-        track: Tracker = _silently,
+        track: Tracker = silently,
         refuse: bool = True,
         data_dir: str | None = None,
     ) -> "Subject":

@@ -1,8 +1,8 @@
 """Reports: records of an evaluation as figures and one self-contained page."""
 
-__all__ = ["Facts", "data_uri", "figures", "page", "png", "summary"]
+__all__ = ["Facts", "data_uri", "figures", "page", "png", "summary", "svg_file"]
 
-from .drawing import png
+from .drawing import png, svg_file
 from .page import Facts, figures, page
 from .pictures import data_uri
 from .summary import summary

@@ -1,6 +1,6 @@
 """How figures look: one palette for light and dark pages, and files that depend on nothing else."""
 
-__all__ = ["COLORS", "axes", "frame", "name_ends", "png", "spread", "styled", "svg"]
+__all__ = ["COLORS", "axes", "frame", "name_ends", "png", "spread", "styled", "svg", "svg_file"]
 
 import functools
 import io
@@ -147,6 +147,12 @@ def name_ends(
 def png(figure: Figure) -> bytes:
     """The figure on white paper."""
     return _save(figure, format="png", dpi=200, facecolor=COLORS["paper"])
+
+
+def svg_file(figure: Figure) -> str:
+    """The figure as a file of its own, on white paper."""
+    options: Any = {"format": "svg", "facecolor": COLORS["paper"]}
+    return _save(figure, metadata={"Date": None, "Creator": None}, **options).decode()
 
 
 def svg(figure: Figure, name: str) -> str:
