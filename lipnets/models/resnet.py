@@ -47,7 +47,7 @@ def resnet(
     bottleneck: bool = False,
     small_images: bool = False,
     conv: Spec = "conv2d",
-    norm: Spec = "batch_norm2d",
+    norm: Spec | None = "batch_norm2d",
     act: Spec = "relu",
     head: Spec = "linear",
 ) -> Network:
@@ -66,7 +66,7 @@ def resnet(
         small_images: Whether to begin with a convolution of 3 × 3 pixels, as is usual for CIFAR-10,
             in place of one of 7 × 7 with a stride and maximum pooling, which divide sides by four.
         conv: The convolutions, by name, or as a mapping of `name` and further arguments.
-        norm: The normalization after each of them, by name.
+        norm: The normalization after each of them, by name, if any.
         act: The activation, by name.
         head: The last layer, by name.
 
@@ -79,10 +79,12 @@ def resnet(
 
     def normalized(inputs: int, outputs: int, side: int, stride: int = 1) -> list[nn.Module]:
         shape = {"in_channels": inputs, "out_channels": outputs, "kernel_size": side}
-        geometry = {"stride": stride, "padding": side // 2, "bias": False}
+        geometry = {"stride": stride, "padding": side // 2, "bias": norm is None}
         convolution = layer(conv, "conv", **shape, **geometry)
         if type(convolution) is nn.Conv2d:  # constrained ones begin as they should
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        if norm is None:
+            return [convolution]
         return [convolution, layer(norm, "norm", num_features=outputs)]
 
     def block(inputs: int, narrow: int, outputs: int, stride: int) -> nn.Module:

@@ -8,12 +8,13 @@ __all__ = ["Finding", "Lab", "build", "names", "registry"]
 
 from ._registry import registry
 from .batch_size import batch_size
+from .compensation import compensation
 from .conditions import initialization, label_noise, long_training, regularizers
 from .derivatives import singular_values
 from .finding import Finding
 from .frequencies import frequencies
 from .lab import Lab
 from .moments import moments
-from .prediction import compensation, cross_layer, martingale
+from .prediction import cross_layer, martingale
 
 build, names = registry.build, registry.names

@@ -10,13 +10,15 @@ __all__ = ["batch_size"]
 import math
 from collections.abc import Sequence
 from statistics import fmean, variance
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from ..report.drawing import COLORS, axes, frame, styled
 from ._registry import registry
 from .finding import Finding
-from .lab import Lab, last, series
+from .lab import Lab, crossed, last, series
+from .theory import orders
 
 
 @registry.register
@@ -43,22 +45,17 @@ def batch_size(
         replacement: Whether each image is drawn from all of them, as theory has it; without, an epoch
             is each image once, and what a batch has the others lack.
     """
-    grid = [
-        {
-            "data.batch_size": size,
-            "data.replacement": replacement,
-            "data.order_seed": 1 + replica,
-            "schedule.max_steps": steps,
-            "record.drivers": {"every": every} if replica == 0 else None,
-            "record.ledger": {"every": steps, "stride": steps},
-        }
-        for size in sizes
-        for replica in range(replicas)
-    ]
-    histories = lab.histories(grid)
+    common = {
+        "data.replacement": replacement,
+        "schedule.max_steps": steps,
+        "record.drivers": None,
+        "record.ledger": {"every": steps, "stride": steps},
+    }
+    repeats: list[dict[str, Any]] = orders(range(1, 1 + replicas))
+    repeats[0] |= {"record.drivers": {"every": every}}  # λ² is measured along one path
+    histories = crossed(lab, {size: {**common, "data.batch_size": size} for size in sizes}, repeats)
     rows, measured, free = [], [], []
-    for index, size in enumerate(sizes):
-        here = histories[index * replicas : (index + 1) * replicas]
+    for size, here in histories.items():
         ends = [last(each, "ledger/log_norm", layer=None) for each in here]
         measured.append(variance(ends))
         free.append(every * sum(series(here[0], "driver/variance", layer=None)[1]))

@@ -18,7 +18,7 @@ from ..records import Record
 from ..report.drawing import COLORS, axes, frame, styled
 from ._registry import registry, spread_of
 from .finding import Finding
-from .lab import Lab, last, series
+from .lab import Lab, crossed, last, series
 
 _LINES = 200  # of the history of a training
 
@@ -39,13 +39,10 @@ def initialization(
         seeds: The seeds of initial weights and of the order of images.
         steps: The number of optimization steps.
     """
-    grid = [
-        {"init_scale": scale, "seed": seed, **_sizes(steps)} for scale in scales for seed in seeds
-    ]
-    histories = lab.histories(grid)
+    conditions = {scale: {"init_scale": scale, **_sizes(steps)} for scale in scales}
+    histories = crossed(lab, conditions, [{"seed": seed} for seed in seeds])
     rows, begins, ends = [], [], []
-    for index, scale in enumerate(scales):
-        here = histories[index * len(seeds) : (index + 1) * len(seeds)]
+    for scale, here in histories.items():
         first = [series(each, "ledger/log_norm", layer=None)[1][0] for each in here]
         final = [last(each, "ledger/log_norm", layer=None) for each in here]
         begins.append(fmean(first))
@@ -66,7 +63,7 @@ def initialization(
         sentence=sentence,
         header=("factor", "log K before", "log K after", "training loss after"),
         rows=rows,
-        figure=_curves({f"× {s:g}": histories[i * len(seeds)] for i, s in enumerate(scales)}),
+        figure=_curves({f"× {scale:g}": here[0] for scale, here in histories.items()}),
         scale=f"{steps} steps, {len(seeds)} seeds",
     )
 
@@ -189,15 +186,12 @@ def regularizers(
         "slope penalty 0.02": {"loss.slope_penalty": 0.02},
     }
     model = model or {"name": "plain_convnet_xs", "norm": None}
-    grid = [
-        {"model": model, **kind, "seed": seed, **_record(steps)}
-        for kind in kinds.values()
-        for seed in seeds
-    ]
-    histories = lab.histories(grid)
+    conditions = {
+        kind: {"model": model, **changes, **_record(steps)} for kind, changes in kinds.items()
+    }
+    histories = crossed(lab, conditions, [{"seed": seed} for seed in seeds])
     rows, ends = [], {}
-    for index, kind in enumerate(kinds):
-        here = histories[index * len(seeds) : (index + 1) * len(seeds)]
+    for kind, here in histories.items():
         final = [last(each, "ledger/log_norm", layer=None) for each in here]
         ends[kind] = final
         parts = [
@@ -222,7 +216,7 @@ def regularizers(
         sentence=sentence,
         header=("regularizer", "log K", "linear", "curvature", "square", "test accuracy"),
         rows=rows,
-        figure=_curves({kind: histories[i * len(seeds)] for i, kind in enumerate(kinds)}),
+        figure=_curves({kind: here[0] for kind, here in histories.items()}),
         scale=f"{steps} steps, {len(seeds)} seeds",
     )
 

@@ -35,16 +35,12 @@ def frequencies(
         bands: The number of bands between 0 and the highest frequency.
     """
     model = model or {"name": "plain_convnet_xs", "norm": None}
-    grid = [
-        {
-            "model": model,
-            "seed": seed,
-            "schedule.max_steps": steps,
-            "record.ledger": {"every": max(1, steps // 100), "bands": bands},
-        }
-        for seed in seeds
-    ]
-    histories = lab.histories(grid)
+    changes = {
+        "model": model,
+        "schedule.max_steps": steps,
+        "record.ledger": {"every": max(1, steps // 100), "bands": bands},
+    }
+    histories = lab.histories([{**changes, "seed": seed} for seed in seeds])
     growths = [_growth(each) for each in histories]
     lows = sorted({low for _, low in growths[0]})
     layers = list(dict.fromkeys(layer for layer, _ in growths[0]))

@@ -1,6 +1,6 @@
 """Where studies train: a grid of runs, each in a directory of its own, that an interruption costs little."""
 
-__all__ = ["Changes", "Lab", "last", "series"]
+__all__ = ["Changes", "Lab", "crossed", "last", "series"]
 
 import copy
 import json
@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.progress import Progress
@@ -23,6 +24,7 @@ from ..records import Record
 from ..runs import Run, RunError
 from ..training import Step
 
+K = TypeVar("K")
 Changes = Mapping[str, Any]  # values by dotted key, such as {"optimizer.lr": 0.1}
 
 
@@ -52,10 +54,11 @@ class Lab:
             for each in path:
                 section = section.setdefault(each, {})
             section[end] = copy.deepcopy(value)  # which later keys may go into
-        return parse_config(tree, "the config of a study").fitted_to(self.dataset())
+        return parse_config(tree, "the config of a study").fitted_to(self.dataset)
 
+    @cached_property
     def dataset(self) -> Dataset:
-        """The data set of the base, loaded once."""
+        """The data set of the base."""
         return _dataset(parse_config(self.base))
 
     def histories(self, grid: Sequence[Changes]) -> list[list[Record]]:
@@ -88,6 +91,24 @@ class Lab:
     def _path(self, changes: Changes) -> Path:
         words = [f"{key}={_short(value)}" for key, value in sorted(changes.items())]
         return self.out / "runs" / (",".join(words) or "base")
+
+
+def crossed(
+    lab: Lab, conditions: Mapping[K, Changes], repeats: Sequence[Changes]
+) -> dict[K, list[list[Record]]]:
+    """Trains each condition with each of some changes, such as seeds.
+
+    Arguments:
+        lab: Where it trains.
+        conditions: The changes of each condition.
+        repeats: The changes that each of them is repeated with.
+
+    Returns:
+        For each condition the histories of its trainings, in the order of `repeats`.
+    """
+    grid = [{**condition, **each} for condition in conditions.values() for each in repeats]
+    histories = iter(lab.histories(grid))
+    return {name: [next(histories) for _ in repeats] for name in conditions}
 
 
 def _short(value: Any) -> str:

@@ -52,7 +52,7 @@ def moments(
         for step in checkpoints
     ]
     runs = lab.trained(grid)
-    split = lab.dataset().train
+    split = lab.dataset.train
     rows, seen, predicted, misses = [], [], [], []
     for step, run in zip(checkpoints, runs, strict=True):
         history = run.history()

@@ -5,23 +5,22 @@ References:
     | https://arxiv.org/abs/2506.18588
 """
 
-__all__ = ["compensation", "cross_layer", "martingale"]
+__all__ = ["cross_layer", "martingale"]
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import correlation, fmean, stdev, variance
-from typing import Any
+from statistics import fmean, variance
 
 from matplotlib.figure import Figure
 
 from ..records import Record
 from ..report.drawing import COLORS, axes, frame, styled
+from . import architectures
 from ._registry import registry, spread_of
+from .architectures import Models
 from .finding import Finding
-from .lab import Lab, series
-
-_TERMS = ("drift", "noise_curvature", "ito", "deterministic")
-_ALL = 10**9  # examples: all there are
+from .lab import Lab, crossed, series
+from .theory import TERMS, every_step, orders
 
 
 @registry.register
@@ -36,7 +35,7 @@ def martingale(lab: Lab, *, seeds: Sequence[int] = tuple(range(8)), steps: int =
         seeds: The seeds of the order of images.
         steps: The number of optimization steps.
     """
-    histories = lab.histories([_every_step(seed, steps) for seed in seeds])
+    histories = crossed(lab, {"all": every_step(steps)}, orders(seeds))["all"]
     scores = [series(each, "driver/z", layer=None)[1] for each in histories]
     means = [fmean(each) * math.sqrt(len(each)) for each in scores]  # standard normal if it holds
     variances = [variance(each) for each in scores]
@@ -66,58 +65,10 @@ def martingale(lab: Lab, *, seeds: Sequence[int] = tuple(range(8)), steps: int =
 
 
 @registry.register
-def compensation(lab: Lab, *, replicas: int = 12, steps: int = 600) -> Finding:
-    """Asks whether the drift answers to the noise: if so, replicas spread less than their noise.
-
-    Arguments:
-        lab: Where it trains, by plain stochastic gradient descent.
-        replicas: The number of trainings that differ in the order of images alone.
-        steps: The number of optimization steps.
-    """
-    histories = lab.histories([_every_step(1 + replica, steps) for replica in range(replicas)])
-    drifts, noises, ends = [], [], []
-    for history in histories:
-        at, values = series(history, "ledger/log_norm", layer=None)
-        terms = {
-            term: [
-                v
-                for s, v in zip(*series(history, f"driver/{term}", layer=None), strict=True)
-                if s < at[-1]
-            ]
-            for term in _TERMS
-        }
-        drifts.append(sum(terms["drift"]))
-        ends.append(values[-1])
-        noises.append(values[-1] - values[0] - sum(map(sum, terms.values())))
-    together = correlation(noises, drifts)
-    rows = [
-        ("log K at the end", f"{fmean(ends):.4f}", f"{stdev(ends):.4f}"),
-        ("∫ drift", f"{fmean(drifts):.4f}", f"{stdev(drifts):.4f}"),
-        ("martingale", f"{fmean(noises):+.4f}", f"{stdev(noises):.4f}"),
-    ]
-    sentence = (
-        f"Over {replicas} replicas log K ends with the deviation {stdev(ends):.4f}, its martingale has "
-        f"{stdev(noises):.4f}, and the integral of the drift {stdev(drifts):.4f}, with the correlation "
-        f"{together:+.2f}."
-    )
-    answers = together < -0.5 and stdev(ends) < 0.7 * stdev(noises)
-    return Finding(
-        claim="The closed form Var K, which takes the drift to be independent of the noise, "
-        "overestimates: the drift answers to the noise (ours).",
-        verdict="confirmed" if answers else "not confirmed",
-        sentence=sentence,
-        header=("", "mean", "deviation over replicas"),
-        rows=rows,
-        figure=_scatter(noises, drifts),
-        scale=f"{steps} steps, {replicas} replicas",
-    )
-
-
-@registry.register
 def cross_layer(
     lab: Lab,
     *,
-    models: Mapping[str, Any] | None = None,
+    models: Models | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 400,
     every: int = 20,
@@ -131,26 +82,15 @@ def cross_layer(
         steps: The number of optimization steps.
         every: The number of steps between two measurements.
     """
-    models = models or {
-        "perceptron, 2 hidden": {"name": "plain_mlp_s", "widths": [48, 32]},
-        "perceptron, 4 hidden": {"name": "plain_mlp_s", "widths": [48, 48, 48, 32]},
-        "perceptron, MaxMin": {"name": "plain_mlp_s", "widths": [48, 32], "act": "maxmin"},
-        "convolutions": {"name": "plain_convnet_xs", "norm": None},
+    models = models or {**architectures.FREE, **architectures.NORMALIZED}
+    common = {
+        "schedule.max_steps": steps,
+        "record.drivers": {"every": every, "examples": 512},
     }
-    grid = [
-        {
-            "model": model,
-            "seed": seed,
-            "schedule.max_steps": steps,
-            "record.drivers": {"every": every, "examples": 512},
-        }
-        for model in models.values()
-        for seed in seeds
-    ]
-    histories = lab.histories(grid)
+    conditions = {name: {"model": model, **common} for name, model in models.items()}
+    histories = crossed(lab, conditions, [{"seed": seed} for seed in seeds])
     rows, means = [], []
-    for index, name in enumerate(models):
-        here = histories[index * len(seeds) : (index + 1) * len(seeds)]
+    for name, here in histories.items():
         ratios = []
         for history in here:
             full = series(history, "driver/variance", layer=None)[1]
@@ -174,16 +114,6 @@ def cross_layer(
     )
 
 
-def _every_step(seed: int, steps: int) -> dict[str, Any]:
-    return {
-        "data.order_seed": seed,
-        "data.replacement": True,  # as theory has it: batches that know nothing of each other
-        "schedule.max_steps": steps,
-        "record.ledger": {"every": 1},
-        "record.drivers": {"every": 1, "examples": _ALL},
-    }
-
-
 @styled
 def _path(history: Sequence[Record]) -> Figure:
     """Log K as observed, and as the sum of its predicted steps."""
@@ -191,7 +121,7 @@ def _path(history: Sequence[Record]) -> Figure:
     at, values = series(history, "ledger/log_norm", layer=None)
     ax.plot(at, [value - values[0] for value in values], color=COLORS["first"], label="observed")
     sums = [0.0] * len(at)
-    for term in _TERMS:
+    for term in TERMS:
         total, terms = 0.0, [0.0]
         for value in series(history, f"driver/{term}", layer=None)[1][: len(at) - 1]:
             total += value
@@ -199,21 +129,6 @@ def _path(history: Sequence[Record]) -> Figure:
         sums = [a + b for a, b in zip(sums, terms, strict=True)]
     ax.plot(at, sums, "--", color=COLORS["second"], label="sum of predicted means")
     frame(ax, "optimization step", "log K − log K₀")
-    ax.legend(loc="best")
-    return figure
-
-
-@styled
-def _scatter(noises: Sequence[float], drifts: Sequence[float]) -> Figure:
-    figure, ax = axes()
-    middle, mean = fmean(drifts), fmean(noises)
-    x = [noise - mean for noise in noises]
-    ax.plot(x, [drift - middle for drift in drifts], "o", color=COLORS["first"])
-    reach = max(map(abs, x))
-    ax.plot(
-        [-reach, reach], [reach, -reach], color=COLORS["muted"], linewidth=0.8, label="full answer"
-    )
-    frame(ax, "martingale of a replica, minus the mean", "∫ drift, minus the mean")
     ax.legend(loc="best")
     return figure
 

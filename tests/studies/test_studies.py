@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from lipnets import studies
+from lipnets.dynamics import follow, gains, highest
+from lipnets.experiment import build_model
 from lipnets.records import Record
 from lipnets.runs import Run, RunError
 from lipnets.studies import Finding, Lab
 from lipnets.studies.__main__ import main
+from lipnets.studies.architectures import FREE, NORMALIZED, RAW
 
 BASE = {
     "data": {"name": "digits", "batch_size": 16, "limit": 64},
@@ -142,23 +145,70 @@ def test_scores_must_have_the_mean_0_and_the_variance_1(
     assert conclude("martingale", oracle).verdict == verdict
 
 
-@pytest.mark.parametrize(("answer", "verdict"), [(0.9, "confirmed"), (0.0, "not confirmed")])
-def test_a_drift_that_undoes_the_noise_answers_to_it(answer: float, verdict: str) -> None:
-    """The martingale is what is observed less all terms; the drift of the last step is not of it."""
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        ({"one": 0.9, "two": 0.9, "raw": 0.0}, "confirmed"),
+        ({"one": 0.9, "two": 0.0, "raw": 0.9}, "undecided"),
+        ({"one": 0.0, "raw": 0.9}, "not confirmed"),
+        ({"raw": 0.9}, "confirmed"),
+    ],
+)
+def test_a_drift_that_undoes_the_noise_answers_to_it(
+    answers: dict[str, float], verdict: str
+) -> None:
+    """Two layers and what is summed of them; the last drivers are of a step that was not taken."""
     draws = random.Random(1)
 
     def oracle(changes: Mapping[str, Any]) -> list[Record]:
-        noise = draws.gauss(0, 0.05)
-        drift = 0.5 - answer * noise + draws.gauss(0, 0.005)
-        zero = [0.0, 0.0, 9.0]  # the last is of a step that was never taken
-        others = ("noise_curvature", "ito", "deterministic")
-        terms = [record for term in others for record in line(f"driver/{term}", zero)]
-        ends = line("ledger/log_norm", [1.0, 1.0 + drift, 1.0 + drift + noise])
-        return [*ends, *line("driver/drift", [drift, 0.0, 9.0]), *terms]
+        model = changes["model"]
+        records = line("driver/drift", [5.0] * 3)  # the network, which is the sum
+        for layer in ("first", "second"):
+            kind = {"layer": layer, "role": "raw" if model == "raw" else "free"}
+            noise = draws.gauss(0, 0.05)
+            drift = 0.5 - answers[model] * noise + draws.gauss(0, 0.005)
+            records += line("driver/drift", [drift, 0.0, 9.0], **kind)
+            for term in ("noise_curvature", "ito", "deterministic"):
+                records += line(f"driver/{term}", [0.1, 0.0, 9.0], **kind)
+            records += line("ledger/log_norm", [1.0, 7.0, 1.3 + drift + noise], **kind)
+            records += line("ledger/log_norm", [1.0, 7.0, 3.0], layer="undriven", role="free")
+        # A gain whose running variance does much, which no driver predicts.
+        kind = {"layer": "norm", "role": "gain"}
+        moved = draws.gauss(0, 9)
+        records += line("driver/drift", [0.2, 0.0, 9.0], **kind)
+        records += line("ledger/log_norm", [3.0, 4.0, 3.2 + moved], **kind)
+        return records + line("ledger/buffer", [0.0, 1.0, moved], **kind)
 
-    found = conclude("compensation", oracle, replicas=40)
+    models = {name: name for name in answers}
+    found = conclude("compensation", oracle, models=models, replicas=40)
     assert found.verdict == verdict
-    assert float(found.rows[2][2]) == pytest.approx(0.05, rel=0.4)
+    for (name, weights, growth, total, noise, drift, r), answer in zip(
+        found.rows, answers.values(), strict=True
+    ):
+        assert weights == ("raw" if name == "raw" else "in use")
+        assert float(growth) == pytest.approx(2 * 0.8 + 0.2, abs=0.1)
+        both = 2**0.5 * 0.05  # the deviations of two layers with noise of their own
+        assert float(noise) == pytest.approx(both, rel=0.4)
+        assert float(total) == pytest.approx((1 - answer) * both, rel=0.4, abs=0.01)
+        assert float(drift) == pytest.approx(answer * both, rel=0.4, abs=0.01)
+        assert abs(float(r) + (answer > 0)) < 0.4
+
+
+def test_architectures_of_studies_are_what_they_are_called(lab: Lab) -> None:
+    """Those with a log K have drivers of the whole, those of constant 1 have raw ones of each layer."""
+    for name, model in {**FREE, **NORMALIZED, **RAW}.items():
+        config = lab.config({"model": model})
+        built = build_model(config).eval()
+        weights = follow(built, (1, 8, 8), effective=True)
+        expected = "effective" if name in RAW else "free"
+        assert {each.role for each in weights} == {expected}, name
+        assert len(follow(built, (1, 8, 8))) == len(weights), name
+        assert bool(gains(built)) == (name in NORMALIZED)
+        with torch.no_grad():
+            for each in follow(built, (1, 8, 8)):
+                each.parameter.mul_(3)
+        norms = [highest(each.lens, each.read())[1].value.item() for each in weights]
+        assert (max(norms) < 1 + 1e-5) == (name in RAW), name
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.0, "confirmed"), (1.7, "not confirmed")])
