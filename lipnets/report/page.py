@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 
 from ..records import Record
 from . import drawing, numbers
-from .sections import SECTIONS, Groups
+from .sections import SECTIONS
 from .summary import grouped
-
-_RADIUS = 36 / 255  # of the verdict
+from .verdict import RADIUS, at_radius, tiles
 
 
 @dataclass(frozen=True)
@@ -95,19 +94,17 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
         body = template.render(**context, **section.view(groups))
         if body.strip():
             sections.append({"name": section.name, "title": section.title, "body": Markup(body)})
-    css = files("lipnets.report") / "page.css"
     return environment.get_template("page.html").render(
         **context,
-        css=Markup(css.read_text(encoding="utf-8")),
+        css=Markup(_read("page.css")),
         sections=sections,
-        verdict=_verdict(groups),
-        verdict_radius=_RADIUS,
+        script=Markup(_read("page.js")),
+        tiles=list(tiles(groups)),
+        verdict=at_radius(groups, "certified_accuracy"),
+        verdict_radius=RADIUS,
         values=math.prod(facts.shape),
-        lipschitz=next((r for r in groups.get("bound/network", []) if r.epoch is None), None),
     )
 
 
-def _verdict(groups: Groups) -> Record | None:
-    """The record of certified accuracy at the radius that the field compares at."""
-    certified = groups.get("certified_accuracy", ())
-    return next((r for r in certified if math.isclose(r.details["radius"], _RADIUS)), None)
+def _read(name: str) -> str:
+    return (files("lipnets.report") / name).read_text(encoding="utf-8")
