@@ -10,7 +10,6 @@ __all__ = [
     "learning_curves",
 ]
 
-import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ..metrics import RADII, CertifiedCurve
+from ..metrics import RADII, CertifiedCurve, dkw
 from ..records import Record
 from .drawing import COLORS, axes, frame, name_ends, spread, styled
 from .numbers import bound, percent, radius_name
@@ -39,7 +38,7 @@ def certified_curve(curve: CertifiedCurve, accuracy: float) -> Figure:
         y += [y[-1], (len(curve.steps) - rank - 1) / curve.count]
     x, y = [*x, end], [*y, 0.0]
 
-    reach = math.sqrt(math.log(2 / 0.05) / (2 * curve.count))  # Dvoretzky-Kiefer-Wolfowitz
+    reach = dkw(curve.count)
     low, high = [max(v - reach, 0) for v in y], [min(v + reach, 1) for v in y]
     ax.fill_between(x, low, high, color=COLORS["first"], alpha=0.14, linewidth=0)
     ax.plot(x, y, color=COLORS["first"])
