@@ -17,6 +17,8 @@ from ..runs import DamagedFileError, format_records, parse_records
 class Cache:
     """Records of probes in a directory, each file under the SHA-256 of what it depends on.
 
+    The first line of a file is the SHA-256 of the others, which are records.
+
     Arguments:
         directory: The directory, which need not exist.
         origin: What everything depends on: weights, data, code.
@@ -29,19 +31,21 @@ class Cache:
         """What was kept for a probe with these settings, or None; what is damaged is not there."""
         path = self.path(name, settings)
         try:
-            return parse_records(path.read_text(encoding="utf-8"), path)
+            head, _, text = path.read_text(encoding="utf-8").partition("\n")
+            return parse_records(text, path) if head == _sha256(text) else None
         except (OSError, UnicodeDecodeError, DamagedFileError):
             return None
 
     def keep(self, name: str, settings: Mapping[str, Any], records: Iterable[Record]) -> None:
         """Keeps what a probe found."""
+        text = format_records(records)
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path(name, settings), format_records(records))
+        write_atomic(self.path(name, settings), f"{_sha256(text)}\n{text}")
 
     def path(self, name: str, settings: Mapping[str, Any]) -> Path:
         """The file of a probe with these settings."""
         text = json.dumps([self.origin, name, settings], sort_keys=True, default=repr)
-        return self.directory / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.jsonl"
+        return self.directory / f"{name}-{_sha256(text)[:20]}.jsonl"
 
 
 @cache
@@ -67,3 +71,7 @@ def digest_of_files(directory: str | Path | None, depth: int = 2) -> str:
             digest.update(f"{each} {size} {status.st_mtime_ns}".encode())
         level = entries
     return digest.hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

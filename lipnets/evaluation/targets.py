@@ -93,7 +93,7 @@ def open_target(
         "img_size": dataset.img_size,
     }
     torch.manual_seed(0)
-    model = _called(what, lambda: models.build(what, **arguments))
+    model = _called(what, lambda: models.build(what, **arguments).to(torch.float32))
     origin = f"the model {what} with random weights, of seed 0: it was not trained"
     return _foreign(name, origin, model, dataset, out)
 
