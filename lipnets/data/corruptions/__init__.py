@@ -5,7 +5,8 @@ and of any size.  A corrupted image depends on the image, the corruption, the se
 and a seed, and on nothing else: not on batches, their order, the device or what ran before.
 
 They differ from the published arrays of CIFAR-10-C by the random draws, and by the truncation of
-those to 8 bits: less than 1/255.
+those to 8 bits, less than 1/255, unless `quantize="floor"`.  The photographs of `frost` are not
+here: `frost_proc` is a procedural stand-in, another corruption.  `mnist_c` has those of MNIST-C.
 
 References:
     | Benchmarking Neural Network Robustness to Common Corruptions and Perturbations
@@ -13,15 +14,39 @@ References:
     | https://arxiv.org/abs/1903.12261
 """
 
-__all__ = ["applicable", "corrupt", "corruptions", "names"]
+__all__ = [
+    "CONSTANTS",
+    "EXTRA",
+    "FAMILIES",
+    "MAIN",
+    "STAND_INS",
+    "applicable",
+    "corrupt",
+    "corruptions",
+    "family",
+    "mnist_c",
+    "names",
+]
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from . import blur, color, noise, pixelate
+from . import (
+    blur,
+    color,
+    elastic,
+    glass,
+    jpeg,
+    mnist_c,
+    noise,
+    pixelate,
+    spatter,
+    weather,
+)
+from ._constants import CONSTANTS, EXTRA, FAMILIES, MAIN, STAND_INS
+from ._corrupting import check, corrupted
 from ._registry import corruptions
 
 names = corruptions.names
@@ -35,6 +60,8 @@ def corrupt(
     severity: int,
     indices: Tensor | Sequence[int],
     seed: int = 0,
+    *,
+    quantize: Literal["floor"] | None = None,
 ) -> Tensor:
     """Corrupts images.
 
@@ -44,27 +71,27 @@ def corrupt(
         severity: How much, from 1 to 5.
         indices: The index of each image in its data set, with shape (B,).
         seed: Which draw of the noise.
+        quantize: `"floor"` for the next lower multiples of 1/255, as published arrays have them.
 
     Returns:
-        Images in [0, 1], with shape (B, C, H, W).
+        Images in [0, 1], with shape (B, C, H, W) and the same dtype; computed in float64.
 
     Raises:
         ValueError: If there is no such corruption or severity, if shapes do not fit, or if images
             of this many channels cannot be corrupted so.
     """
-    function = corruptions[name]
+    law = corruptions[name]
     if severity not in range(1, 6):
         raise ValueError(f"'severity' should be 1, 2, 3, 4 or 5, got {severity}.")
-    if images.ndim != 4 or len(indices) != len(images):
-        raise ValueError(
-            "'images' should have shape (B, C, H, W) and 'indices' shape (B,), got "
-            f"{tuple(images.shape)} and ({len(indices)},)."
-        )
-    if len(images) == 0:
-        return images.clone()
-    numbers = indices.tolist() if isinstance(indices, Tensor) else indices
-    generators = [_generator(seed, name, severity, int(index)) for index in numbers]
-    return function(images, severity, generators).clamp(0, 1)
+    check(images, indices, quantize)
+    constants = CONSTANTS[name][severity - 1]
+    return corrupted(
+        lambda exact, generators: law(exact, constants, generators),
+        images,
+        (seed, name, severity),
+        indices,
+        quantize,
+    )
 
 
 def applicable(in_chans: int) -> list[str]:
@@ -72,8 +99,14 @@ def applicable(in_chans: int) -> list[str]:
     return [name for name in names() if in_chans == 3 or name not in _COLOR_ONLY]
 
 
-def _generator(seed: int, name: str, severity: int, index: int) -> torch.Generator:
-    """The source of randomness of one image."""
-    key = f"{seed}|{name}|{severity}|{index}".encode()
-    number = int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
-    return torch.Generator().manual_seed(number)
+def family(name: str) -> str:
+    """The family of a corruption: noise, blur, weather or digital; extra; or what it stands in for.
+
+    Example:
+        >>> family("fog"), family("spatter"), family("frost_proc")
+        ('weather', 'extra', 'stand-in')
+    """
+    for each, members in FAMILIES.items():
+        if name in members:
+            return each
+    return "stand-in" if name in STAND_INS.values() else "extra"

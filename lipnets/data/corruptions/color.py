@@ -14,9 +14,8 @@ from ._registry import Generators, corruptions
 
 
 @corruptions.register
-def brightness(images: Tensor, severity: int, generators: Generators) -> Tensor:
+def brightness(images: Tensor, gain: float, generators: Generators) -> Tensor:
     """More light: V + c, at the same hue and saturation."""
-    gain = (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]
     value = images.amax(dim=1, keepdim=True)
     brighter = (value + gain).clamp(max=1)
     black = value == 0  # black is grey: its saturation is 0
@@ -24,15 +23,14 @@ def brightness(images: Tensor, severity: int, generators: Generators) -> Tensor:
 
 
 @corruptions.register
-def contrast(images: Tensor, severity: int, generators: Generators) -> Tensor:
+def contrast(images: Tensor, factor: float, generators: Generators) -> Tensor:
     """Less contrast: (x - μ)c + μ, where μ is the mean of a channel."""
-    factor = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
     mean = images.mean(dim=(2, 3), keepdim=True)
     return (images - mean) * factor + mean
 
 
 @corruptions.register
-def saturate(images: Tensor, severity: int, generators: Generators) -> Tensor:
+def saturate(images: Tensor, constants: tuple[float, float], generators: Generators) -> Tensor:
     """Paler or stronger colours: aS + b, at the same hue and value.
 
     Grey has the hue of red, as in the reference code: at severities 4 and 5 it turns red.
@@ -42,7 +40,7 @@ def saturate(images: Tensor, severity: int, generators: Generators) -> Tensor:
     """
     if images.shape[1] != 3:
         raise ValueError(f"'saturate' is for images with 3 channels, got {images.shape[1]}.")
-    factor, offset = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))[severity - 1]
+    factor, offset = constants
     value = images.amax(dim=1, keepdim=True)
     spread = value - images.amin(dim=1, keepdim=True)  # VS
     grey = spread == 0

@@ -9,12 +9,11 @@ from ._registry import Generators, corruptions
 
 
 @corruptions.register
-def pixelate(images: Tensor, severity: int, generators: Generators) -> Tensor:
+def pixelate(images: Tensor, factor: float, generators: Generators) -> Tensor:
     """Scales images down to c times their size, and up again, as Pillow does with `BOX`.
 
     Pillow rounds to whole grey levels after each of four passes; this does not.
     """
-    factor = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     rows, columns = (_down_and_up(size, factor).to(images) for size in images.shape[2:])
     return rows @ images @ columns.T
 
