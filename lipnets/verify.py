@@ -9,6 +9,7 @@ norms, rounding errors, logits and radii are proved from its weights.  With u = 
    circle, with the symbol S(θ) = Σ K_t e^{iθt}.  Zeros around an image are part of a larger circle.
 4. ‖F(X) − f(x)‖ ≤ e + L ‖X − x‖ if f has the constant L and its program F rounds by e.
 5. The margin f_y − f_j of f = Wh + b changes by ‖w_y − w_j‖ L r at most within r, if h has the constant L.
+6. Smooth functions and attention rest on an assumption, R3 of lipnets, which is printed if it was needed.
 """
 
 __all__ = ["Doubt", "main", "verify"]
@@ -18,26 +19,37 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-FORMAT = "lipnets certificate 4"
+R3 = "exp, expm1, log1p, tanh and erf within 16 units in the last place"
 STATEMENT = (
     "For each image x of this file that has a radius r > 0, and all arrays of real numbers within the "
     "l2 distance r of x: the program of this file, run in float64 on such an array rounded to float64, its "
-    "products summed in any order, gives no other class a larger logit than the label of x."
+    f"products summed in any order, its {R3}, gives no other class a larger logit than the label of x."
 )
-FIXED = {"format": FORMAT, "statement": STATEMENT, "arithmetic": "float64"}
+FIXED = {"format": "lipnets certificate 5", "statement": STATEMENT, "arithmetic": "float64"}
 META = "program shape classes lipschitz domain error network arrays weights versions"
-OPERATIONS = ("conv", "block", "branches", "pieces", "gather", "sort", "norm", "round")
+OPERATIONS = "conv block branches pieces smooth gather groups attention round"
 DATA = {"images", "labels", "radii", "logits"}
-U, TINY = 2.0**-53, 2.0**-480  # the second is more than the roots of all that underflows
+U, TINY, INF = 2.0**-53, 2.0**-480, math.inf  # the second is more than roots of what underflows
 UP = 1 + 2.0**-40  # more than the roundings of 4,000 sums, products and roots of positive numbers
-INF = math.inf
 Array = np.ndarray
-Shape = tuple[int, ...]
+# Functions f with slopes in [1 − a, a]: the number a, and r and e of |F(x) − f(x)| ≤ (r|x| + e)u, ulps being 2u at
+# most.  Slopes are 1 − tanh², tanh², (1 + |x|)⁻², 1 − σ, and eˣ or 1; of silu σ + xσ(1 − σ), with its ends where
+# x tanh(x / 2) = 2; of gelu Φ + xφ, with its ends at ±√2; and those of the last are its Taylor sums.
+ERF, C = np.vectorize(math.erf, otypes=[float]), math.sqrt(2 / math.pi)
+SMOOTH: dict[str, tuple[Any, float, int, int]] = {
+    "tanh": (np.tanh, 1.0, 32, 0),
+    "tanhshrink": (lambda x: x - np.tanh(x), 1.0, 33, 0),
+    "softsign": (lambda x: x / (1 + np.abs(x)), 1.0, 2, 0),
+    "logsigmoid": (lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), 1.0, 1, 51),
+    "elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), 1.0, 0, 35),
+    "silu": (lambda x: x / (1 + np.exp(-x)), 1.0998394, 35, 0),
+    "gelu": (lambda x: x * (1 + ERF(x * math.sqrt(0.5))) / 2, 1.1289042, 23, 0),
+    "gelu_tanh": (lambda x: x * (1 + np.tanh(C * x * (1 + 0.044715 * x * x))) / 2, 1.128994, 23, 0),
+}
 
 
 class Doubt(Exception):  # noqa: N818 - what keeps this checker from a yes
@@ -59,53 +71,44 @@ def gamma(k: int) -> float:
     return k * U / (1 - k * U) * (1 + 4 * U)
 
 
-def norm(array: Array, axes: Shape) -> Any:
+def norm(array: Array, axes: tuple) -> Any:
     """Norms over some axes, rounded upwards."""
     count = math.prod(array.shape[axis] for axis in axes)
     return np.sqrt((np.abs(array) ** 2).sum(axis=axes)) * (1 + (count + 16) * U) + TINY
 
 
-def below(grams: Array, level: float, error: float) -> bool:
-    """Proves λ_max(H) ≤ level for matrices H = H*, each within `error` of one given: theorem 2."""
-    center, one = (level - error) * (1 - 2.0**-27), np.eye(grams.shape[-1])
-    try:
-        factor = np.tril(np.linalg.cholesky(center * one - grams))
-    except np.linalg.LinAlgError:
-        return False
-    rest = norm(grams + factor @ factor.conj().swapaxes(-1, -2) - center * one, (-2, -1))
-    own = 1.5 * gamma(2 * len(one)) * norm(factor, (-2, -1)) ** 2 + 8 * U * (center + rest)
-    return center > 0 and bool(np.all((center + rest + own + error) * UP <= level))
-
-
-def norm_below(taps: Array, points: Shape, lip: float) -> bool:
-    """Proves ‖W‖ ≤ lip for real taps (G, O, I, *K) in circles of so many points: theorem 3, one of ±θ."""
-    need(len(points) <= 4, "there are too many axes")
-    taps = taps if taps.shape[1] <= taps.shape[2] else taps.swapaxes(1, 2)
+def prove_norm(taps: Array, points: tuple, lip: float) -> None:
+    """Proves ‖W‖ ≤ lip for real taps (G, O, I, *K) in circles of so many points: theorems 2 and 3."""
+    if not taps.any():
+        return
+    taps = (taps if taps.shape[1] <= taps.shape[2] else taps.swapaxes(1, 2)).astype(np.float64)
     scale = 2.0 ** -math.frexp(np.abs(taps).max())[1]
     flat = np.moveaxis(taps.reshape(*taps.shape[:3], -1), 3, 0) * scale  # (K, G, O, I)
-    points = tuple(n if k > 1 else 1 for n, k in zip(points, taps.shape[3:], strict=True))
-    frequencies = [j for j in np.ndindex(points) if j <= tuple(-np.array(j, int) % points)]
-    waves = np.ones((len(frequencies), len(flat)))
-    places = np.array([*np.ndindex(taps.shape[3:])]).T
-    for n, j, t in zip(points, np.transpose(frequencies), places, strict=True):
-        waves = waves * roots(n)[np.outer(j, t) % n] if n > 1 else waves
+    turns = [(n, k) for n, k in zip(points, taps.shape[3:], strict=True) if k > 1]
+    tables = [roots(n)[np.outer(range(n), range(k)) % n] for n, k in turns]
+    tables[:1] = [table[: len(table) // 2 + 1] for table in tables[:1]]  # of −θ and θ, one
+    waves = functools.reduce(np.kron, tables, np.ones((1, 1)))  # (F, K), of four roots each at most
     size, ins = float(norm(np.abs(flat).sum(axis=0), (1, 2)).max()) ** 2 * UP, flat.shape[3]
     error = size * (4 * gamma(ins + len(flat)) + 1024 * U if len(flat) > 1 else gamma(ins))
-    parts = np.array_split(waves, -(-len(waves) * flat[0].size // 2**22))
-    symbols = (np.tensordot(part, flat, 1) for part in parts)
-    level = (lip * scale) ** 2 * (1 - 64 * U)
-    proofs = (below(s @ s.conj().swapaxes(-1, -2), level, error) for s in symbols)
-    return not taps.any() or all(proofs)
+    level, one = (lip * scale) ** 2 * (1 - 64 * U), np.eye(flat.shape[2])
+    center = (level - error) * (1 - 2.0**-27)
+    for part in np.array_split(waves, -(-len(waves) * flat[0].size // 2**22)):
+        symbols = np.tensordot(part, flat, 1)
+        grams = symbols @ symbols.conj().swapaxes(-1, -2)
+        factor = np.tril(np.linalg.cholesky(center * one - grams))  # raises, if there is none
+        rest = norm(grams + factor @ factor.conj().swapaxes(-1, -2) - center * one, (-2, -1))
+        own = 1.5 * gamma(2 * len(one)) * norm(factor, (-2, -1)) ** 2 + 8 * U * (center + rest)
+        fine = (center > 0) & ((center + rest + own + error) * UP <= level)
+        need(fine, f"the norm {lip} is not proved")
 
 
 @functools.cache
 def roots(n: int) -> Array:
-    """All e^{2πij/n}, within 64u: what multiplies as they do, within 32u, is that close to roots of unity
-    (Hyers); and the second is the first on the way around if half of them are above the real axis.
-    """
+    """All e^{2πij/n}, within 64u: what multiplies as they do, within 32u, is so near roots of unity (Hyers)."""
     need(n < 4096, "the circle is too large")
     j = np.arange(n)
     table = np.exp(2j * np.pi * ((j + n // 2) % n - n // 2) / n)
+    # The second of them is the first on the way around, if half of them are above the real axis.
     around = np.all(np.imag(table[1 : (n + 1) // 2]) * n > 1) and (n == 1 or table[n // 2].real < 0)
     off = np.abs(np.outer(table, table) - table[(j[:, None] + j) % n])
     need(around and np.all(off < 32 * U), "these are no roots of unity")
@@ -123,21 +126,16 @@ class State(NamedTuple):
     lip: float = 1.0  # a Lipschitz constant of the part
     unit: bool = True  # whether it is a function of each entry alone, of slopes in [0, 1]
 
-    def after(self, x: Array, lip: float, own: Any, zero: float, grid: float) -> "State":
-        """What comes of a function with ‖f(0)‖ ≤ zero that rounds by `own`: theorem 4."""
+    def after(
+        self, x: Array, lip: Any, own: Any = 0, zero: Any = 0, grid: Any = INF, *sums: Any
+    ) -> "State":
+        """What comes of a function with ‖f(0)‖ ≤ zero that is off by `own`, and by its sums: theorem 4."""
+        top, off = sums or (0, 0)  # what sums are below, and off by if they are not exact:
+        if not np.max(top) * UP < 2.0 ** (53 - grid):  # multiples of 2⁻ᵍ that float64 holds
+            own, grid = own + off * UP + TINY, INF
         size, error = (lip * self.size + zero + own) * UP, (lip * self.error + own) * UP
         at_zero = (lip * self.zero + zero) * UP
         return State(x, size, error, grid, at_zero, self.lip * lip * UP, unit=False)
-
-    def start(self, x: Array) -> "State":
-        """The input of a part: these numbers, or others bounded alike, as if they had no errors."""
-        return State(x, self.size, 0 * self.error, self.grid)
-
-
-def sums(top: Any, grid: float, error: Any) -> tuple[Any, float]:
-    """What sums below `top` round: nothing where they are multiples of 2⁻ᵍ that float64 holds."""
-    exact = grid < 900 and np.max(top) * UP < 2.0 ** (53 - grid)
-    return (0.0, grid) if exact else (error * UP + TINY, INF)
 
 
 def finest(array: Array) -> int:
@@ -150,11 +148,9 @@ def finest(array: Array) -> int:
 def linear(s: State, lip: float, taps: Array, bias: Array, way: int = 1) -> State:
     """Wx + b in a circle of pixels, with taps around each; transposed taps and `way` = −1 give Wᵀx."""
     points, matrix = s.x.shape[1:-1], taps.reshape(*taps.shape[:2], -1)
-    pixels = np.zeros((1, 1), int)  # which each tap reads for each output
-    for n, k in zip(points, taps.shape[3:], strict=True):
-        line = (np.arange(n) + way * (np.arange(k)[:, None] - (k - 1) // 2)) % n
-        pixels = (pixels[:, None, :, None] * n + line[:, None]).reshape(len(pixels) * k, -1)
-    read = s.x.reshape(len(s.x), -1, s.x.shape[-1]).take(pixels, axis=1)
+    axes, middle = tuple(range(1, s.x.ndim - 1)), (np.array(taps.shape[3:], int) - 1) // 2
+    moves = [tuple(way * (middle - tap)) for tap in np.ndindex(taps.shape[3:])]
+    read = np.stack([np.roll(s.x, move, axes) for move in moves], axis=1)  # (C, K, *pixels, B)
     out = matrix @ read.reshape(len(matrix), matrix.shape[2], -1)
     x = out.reshape(len(bias), *s.x.shape[1:]) + bias.reshape(-1, *[1] * len(s.x.shape[1:]))
     offset = float(norm(bias, (0,))) * math.sqrt(math.prod(points)) * UP
@@ -162,27 +158,43 @@ def linear(s: State, lip: float, taps: Array, bias: Array, way: int = 1) -> Stat
     schur = math.sqrt(moduli.sum(axis=1).max() * moduli.sum(axis=2).max()) * UP**2
     twice = math.prod(-(-k // n) for n, k in zip(points, taps.shape[3:], strict=True))
     top = float(norm(matrix, (2,)).max()) * s.size * math.sqrt(twice) * UP + np.abs(bias).max()
-    grid = max(s.grid + finest(taps), finest(bias)) if s.grid < 900 else INF
-    own, grid = sums(top, grid, gamma(matrix.shape[2] + 1) * (schur * s.size + offset))
-    return s.after(x, lip, own, offset, grid)
+    grid, off = max(s.grid + finest(taps), finest(bias)), schur * s.size + offset
+    return s.after(x, lip, 0, offset, grid, top, gamma(matrix.shape[2] + 1) * off)
 
 
 class Program:
-    """Runs the program of a file, and proves each bound in it."""
+    """The program of a file, whose hashes are right: runs it, and proves each bound in it."""
 
-    def __init__(self, network: list[Any], arrays: dict[str, Array]) -> None:
-        self.network, self.arrays, self.unused = network, arrays, set(arrays)
-        self.proved: set[tuple[Any, ...]] = set()
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            size, once = sum(f.file_size for f in file.zip.infolist()), len({*file.files})
+            need(size < 2**34 and once == len(file.files), "too large, or an array is there twice")
+            arrays = {name: file[name] for name in file.files}
+        need({a.dtype.str for a in arrays.values()} <= {"|u1", "<f4", "<f8", "<i8"}, "no numbers")
+        need([np.all(np.abs(a) < 2.0**100) for a in arrays.values()], "numbers are out of range")
+        meta = json.loads(text := arrays.pop("meta").tobytes().decode())
+        need(json.dumps(meta) == text, "its description is not written as Python does")
+        need(sorted(meta) == sorted([*FIXED, *META.split()]), f"its keys are {[*meta]}")
+        need(meta | FIXED == meta, "its format or statement is another")
+        texts = {**meta["weights"], **meta["versions"]}.values()
+        need({type(each) for each in texts} <= {str}, "its hashes or versions are no texts")
+        data = {k: f"{a.dtype.str} {a.shape} ".encode() + a.tobytes() for k, a in arrays.items()}
+        hashes = {key: hashlib.sha256(each).hexdigest() for key, each in data.items()}
+        need(hashes == meta["arrays"], "the hashes are not those of its arrays")
+        self.meta, self.arrays, self.unused, self.assumed = meta, arrays, set(arrays), False
+        self.exact = {"float64": False, "exact": True}[meta["program"]]
+        self.prove = functools.cache(lambda name, *of: prove_norm(arrays[name], *of))
 
     def __call__(self, x: Array, size: Array, error: Array) -> tuple[State, State]:
         """What is computed before the last operation, and what that one makes of it alone."""
         self.unused = set(self.arrays)
-        before = self.chain(State(x, size, error, 1074), self.network[:-1])
-        end = self.operation(before.start(before.x), **self.network[-1])
+        before = self.chain(State(x, size, error, 1074), self.meta["network"][:-1])
+        end = self.operation(before._replace(error=0 * error, lip=1.0), **self.meta["network"][-1])
+        need(end.grid < INF or not self.exact, "its sums are not exact")
         need(self.unused == DATA, f"arrays without a use: {sorted(self.unused - DATA)}")
         return before, end
 
-    def take(self, name: str, shape: Shape | None = None, kinds: str = "<f4 <f8") -> Array:
+    def take(self, name: str, shape: tuple | None = None, kinds: str = "<f4 <f8") -> Array:
         """An array, which is used once, in float64 or as the integers it is of."""
         need(name in self.unused, f"{name!r} is not there, or used twice")
         self.unused.discard(name)
@@ -192,49 +204,45 @@ class Program:
         return array if kinds == "<i8" else array.astype(np.float64)
 
     def chain(self, s: State, nodes: Any) -> State:
-        need(type(nodes) is list, "a program is a list of operations")
+        need(type(nodes) is list, f"no program to be re-proved here: {str(nodes)[:300]!r}")
         return functools.reduce(lambda s, node: self.operation(s, **node), nodes, s)
 
     def operation(self, s: State, op: Any, lip: Any, rule: Any, **fields: Any) -> State:
         """An operation, whose bound `lip` is proved; each has a method of its name, with its fields."""
-        need(op in OPERATIONS, f"the operation {op!r} cannot be re-proved here")
-        end = getattr(self, f"_{op}")(s._replace(lip=1.0), number(lip), **fields)
+        need([op in OPERATIONS.split(), type(rule) is str], f"{op!r} cannot be re-proved here")
+        self.assumed |= op in ("smooth", "attention")
+        start = State(s.x, s.size, 0 * s.error, s.grid)
+        end = getattr(self, f"_{op}")(start, number(lip), **fields)
         need(end.lip <= lip * UP, f"a bound of {op!r} is {end.lip}, no less")
-        need(type(rule) is str and end.x.size > 0, f"{op!r} gives nothing, or has no rule")
-        need(end.x.ndim > 1 and end.x.shape[-1] == s.x.shape[-1], f"{op!r} mixes the images")
+        apart = end.x.size > 0 and end.x.ndim > 1 and end.x.shape[-1] == s.x.shape[-1]
+        need(apart, f"{op!r} gives nothing, or mixes the images")
         need(end.size < 2.0**400, f"numbers may be out of range after {op!r}")
         total = s.lip * end.lip * UP
         need(total > TINY or 0 in (s.lip, end.lip), "a bound underflows")
-        return end._replace(lip=total)
+        zero, error = (s.zero * end.lip + end.zero) * UP, (s.error * end.lip + end.error) * UP
+        return end._replace(lip=total, zero=zero, error=error, unit=s.unit and end.unit)
 
     def _conv(self, s: State, lip: float, weight: str, bias: str) -> State:
         taps, points = self.take(weight), s.x.shape[1:-1]
-        fits = taps.ndim == s.x.ndim + 1 and taps.shape[0] * taps.shape[2] == len(s.x)
+        fits = taps.ndim == s.x.ndim + 1 <= 7 and taps.shape[0] * taps.shape[2] == len(s.x)
         need(fits, f"a weight of shape {taps.shape} for {s.x.shape[:-1]}")
-        if (weight, points, lip) not in self.proved:
-            need(norm_below(taps, points, lip), f"the norm {lip} is not proved")
-            self.proved.add((weight, points, lip))
+        self.prove(weight, points, lip)
         return linear(s, lip, taps, self.take(bias, (taps.shape[0] * taps.shape[1],)))
 
     def _block(self, s: State, lip: float, inner: Any, activation: Any, outputs: Any) -> State:
-        """Two blocks around σ of slopes in [0, 1], hence of differences with a diagonal D, 0 ≤ D ≤ I.
-
-        Without `outputs`, x − Wᵀσ(Wx + b): I − WᵀDW is within max(1, ‖W‖² − 1).  With as many,
-        Aᵀσ(Bx + b) for W = [A, B]: within ‖W‖² / 2, as vᵀAᵀDBw ≤ ‖Av + Bw‖² / 4.
-        """
+        """Two blocks around σ of slopes in [0, 1], hence of differences with a diagonal D, 0 ≤ D ≤ I."""
         need(inner["op"] == "conv", "a block should be around a linear map")
         wide = np.concatenate([np.zeros((number(outputs, int), *s.x.shape[1:])), s.x])
-        hidden = self.operation(s.start(wide), **inner)._replace(unit=True)
+        hidden = self.operation(s._replace(x=wide), **inner)._replace(unit=True)
         middle = self.chain(hidden, activation)
         need(middle.unit, "slopes in a block should be in [0, 1]")
         turned = self.arrays[inner["weight"]].astype(np.float64).swapaxes(1, 2)
         end = linear(middle, inner["lip"], turned, np.zeros(len(wide)), -1)
         square = inner["lip"] ** 2 * UP
-        if outputs:
+        if outputs:  # Aᵀσ(Bx + b) for W = [A, B]: vᵀAᵀDBw ≤ ‖Av + Bw‖² / 4
             return s.after(end.x[:outputs], square / 2, end.error, end.zero, end.grid)
-        top = s.size + end.size
-        own, grid = sums(top, max(s.grid, end.grid), 2 * U * top)
-        return s.after(s.x - end.x, max(1.0, square - 1), end.error + own, end.zero, grid)
+        lip, grid, top = max(1.0, square - 1), max(s.grid, end.grid), s.size + end.size
+        return s.after(s.x - end.x, lip, end.error, end.zero, grid, top, 2 * U * top)  # I − WᵀDW
 
     def _branches(self, s: State, lip: float, join: Any, branches: Any) -> State:
         """Two that are added, or some side by side, of one input or each of its group of channels."""
@@ -242,18 +250,16 @@ class Program:
         if join not in ("sum", "stack"):
             need(sum(number(n, int, 1) for n in join) == len(s.x), f"groups of {join} channels")
             xs = np.split(s.x, np.cumsum(join)[:-1])
-        ends = [self.chain(s.start(x), nodes) for x, nodes in zip(xs, branches, strict=True)]
+        ends = [self.chain(s._replace(x=x), nodes) for x, nodes in zip(xs, branches, strict=True)]
         fit = len({end.x.shape[0 if added else 1 :] for end in ends}) == 1
         need(fit and (len(ends) == 2 or not added), "branches that do not fit")
         total = (lambda a: np.sum(a, axis=0)) if added else (lambda a: norm(np.array(a), (0,)))
         lips, zero = [end.lip for end in ends], total([end.zero for end in ends]) * UP
         bound = float(total(lips) * UP if join in ("sum", "stack") else max(lips))
         size, error = total([end.size for end in ends]), total([end.error for end in ends])
-        grid = max(end.grid for end in ends)
-        if not added:
-            return s.after(np.concatenate([end.x for end in ends]), bound, error, zero, grid)
-        own, grid = sums(size, grid, 2 * U * size)
-        return s.after(ends[0].x + ends[1].x, bound, error + own, zero, grid)
+        x = ends[0].x + ends[1].x if added else np.concatenate([end.x for end in ends])
+        top, grid = size if added else 0, max(end.grid for end in ends)
+        return s.after(x, bound, error, zero, grid, top, 2 * U * top)
 
     def _pieces(self, s: State, lip: float, knots: Any, slopes: Any, first: Any) -> State:
         """Lines between knots, of each channel or of all, from a value at the first knot on."""
@@ -268,13 +274,18 @@ class Program:
             out = np.where(x > t[:, None], v[:, None] + a[:, None] * (x - t[:, None]), out)
         steepest = float(np.abs(slopes).max())
         far = float(3 * steepest * np.abs(knots).max() + np.abs(first).max())
-        most, top = far * math.sqrt(s.x[..., 0].size) * UP, 2 * (steepest * s.size + far)
+        most, size = far * math.sqrt(s.x[..., 0].size) * UP, steepest * s.size
         grid = max(max(s.grid, finest(knots)) + finest(slopes), finest(first))
-        own, grid = sums(top, grid, gamma(count + 8) * (steepest * s.size + most))
-        if far == 0 and np.isin(slopes, (-1, 0, 1)).all():
-            own, grid = 0.0, s.grid
-        unit = s.unit and np.all((slopes >= 0) & (slopes <= 1))
-        return s.after(out.reshape(s.x.shape), steepest, own, most, grid)._replace(unit=unit)
+        signs = far == 0 and np.isin(slopes, (-1, 0, 1)).all()  # are all that changes
+        top, off = (0, 0) if signs else (2 * (size + far), gamma(count + 8) * (size + most))
+        end = s.after(out.reshape(s.x.shape), steepest, 0, most, grid, top, off)
+        return end._replace(unit=np.all((slopes >= 0) & (slopes <= 1)))
+
+    def _smooth(self, s: State, lip: float, function: Any) -> State:
+        f, steepest, relative, each = SMOOTH[function]
+        root = math.sqrt(s.x[..., 0].size) * UP
+        own, zero = 1.01 * U * (relative * s.size + each * root), float(abs(f(0.0))) * root
+        return s.after(f(s.x), steepest, own, zero)._replace(unit=steepest == 1)
 
     def _gather(self, s: State, lip: float, index: str, shape: Any) -> State:
         """Coordinates, or −1 for a zero: a function of each entry alone, if they stay in place."""
@@ -283,19 +294,33 @@ class Program:
         need((picked >= -1) & (picked < count), "an index is out of range")
         times = int(np.bincount(picked[picked >= 0], minlength=1).max())
         padded = np.concatenate([s.x.reshape(count, -1), np.zeros((1, s.x.shape[-1]))])
-        there = s.after(padded[picked].reshape(*out, -1), math.sqrt(times) * UP, 0.0, 0.0, s.grid)
+        there = s.after(padded[picked].reshape(*out, -1), math.sqrt(times) * UP, grid=s.grid)
         stays = out == s.x.shape[:-1] and np.all((picked < 0) | (picked == np.arange(count)))
-        return there._replace(unit=s.unit and stays)
+        return there._replace(unit=stays)
 
-    def _sort(self, s: State, lip: float, size: Any) -> State:
+    def _groups(self, s: State, lip: float, size: Any, function: Any) -> State:
         need(len(s.x) % number(size, int, 1) == 0, f"groups of {size} among {len(s.x)} channels")
-        x = -np.sort(-s.x.reshape(-1, size, *s.x.shape[1:]), axis=1)  # the largest first
-        return s.after(x.reshape(s.x.shape), 1.0, 0.0, 0.0, s.grid)
+        x = s.x.reshape(-1, size, *s.x.shape[1:])
+        if function == "sort":  # the largest first
+            return s.after(-np.sort(-x, axis=1).reshape(s.x.shape), 1.0, grid=s.grid)
+        need(function == "norm", f"{function!r} of groups is not known")
+        return s.after(np.sqrt((x**2).sum(axis=1)), 1.0, gamma(size + 16) * s.size)
 
-    def _norm(self, s: State, lip: float, size: Any) -> State:
-        need(len(s.x) % number(size, int, 1) == 0, f"groups of {size} among {len(s.x)} channels")
-        x = np.sqrt((s.x.reshape(-1, size, *s.x.shape[1:]) ** 2).sum(axis=1))
-        return s.after(x, 1.0, gamma(size + 16) * s.size + TINY, 0.0, INF)
+    def _attention(self, s: State, lip: float, sharpness: str, heads: int, spread: Any) -> State:
+        """Averages of tokens, head by head, with weights ∝ exp(−s² ‖uᵢ − uⱼ‖²): docs/certificate-file.md."""
+        (width, tokens, count), c = s.x.shape, number(spread)
+        sharp = self.take(sharpness, (number(heads, int, 1),))
+        u = np.moveaxis(s.x, 2, 0).reshape(count, heads, -1, tokens)
+        v = sharp[:, None, None] * u  # (B, H, d, N)
+        scores = 2 * v.swapaxes(2, 3) @ v - (v**2).sum(axis=2)[..., None]  # (B, H, N, N)
+        weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+        x = (u @ weights / weights.sum(axis=2, keepdims=True)).reshape(count, width, tokens)
+        need(c * math.exp(1 + c) * (1 - 2.0**-45) >= tokens - 1, f"{c} is no spread of {tokens}")
+        columns, cross = math.sqrt((tokens + 1) / 2), math.sqrt(c * 0.2784645427611 * (tokens - 1))
+        square = (np.abs(sharp).max() * s.size * UP) ** 2 * UP
+        off = np.expm1(2 * gamma(3 * u.shape[2] + 40) * square + gamma(4 * tokens + 128))
+        bound = (columns + 2 * c + 2 * cross) * UP
+        return s.after(np.moveaxis(x, 0, 2), bound, off * columns * s.size)
 
     def _round(self, s: State, lip: float, bits: Any) -> State:
         """The identity, off by 2⁻⁽ᵍ⁺¹⁾ at most for each number, which is on the grid g then."""
@@ -303,28 +328,7 @@ class Program:
         x = np.ldexp(np.rint(np.ldexp(s.x, bits)), -bits)
         off = 0.0 if s.grid <= bits else math.ldexp(math.sqrt(s.x[..., 0].size), -bits - 1) * UP
         grid = bits if bits < s.grid < INF else s.grid
-        return s.after(x, 1.0, off, 0.0, grid)._replace(unit=s.unit)
-
-
-def read(path: str) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What a file says, and its arrays, whose hashes are right."""
-    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-        size, once = sum(f.file_size for f in file.zip.infolist()), len({*file.files})
-        need(size < 2**34 and once == len(file.files), "too large, or an array is there twice")
-        arrays = {name: file[name] for name in file.files}
-    for name, array in arrays.items():
-        known = array.dtype.str in ("|u1", "<f4", "<f8", "<i8")
-        need(known and np.abs(array) < 2.0**100, f"{name} holds numbers out of range, or none")
-    text = arrays.pop("meta").tobytes().decode()
-    meta = json.loads(text)
-    need(json.dumps(meta) == text, "its description is not written as Python does")
-    need(sorted(meta) == sorted([*FIXED, *META.split()]), f"its description has the keys {[*meta]}")
-    need([meta[key] for key in FIXED] == [*FIXED.values()], "its format or statement is another")
-    need({type(v) for k in ("weights", "versions") for v in meta[k].values()} <= {str}, "no texts")
-    data = {k: f"{a.dtype.str} {a.shape} ".encode() + a.tobytes() for k, a in arrays.items()}
-    hashes = {key: hashlib.sha256(each).hexdigest() for key, each in data.items()}
-    need(hashes == meta["arrays"], "the hashes are not those of its arrays")
-    return meta, arrays
+        return s.after(x, 1.0, off, 0, grid)._replace(unit=True)
 
 
 @functools.cache
@@ -341,46 +345,42 @@ def check_products() -> None:
 def verify(path: str) -> str:
     """Proves all that a file claims, and says what that is; raises a `Doubt` of what is not proved."""
     check_products()
-    meta, arrays = read(path)
-    network, shape = meta["network"], tuple(number(n, int, 1) for n in meta["shape"])
-    need(type(network) is list, f"no program to be re-proved here: {str(network)[:300]!r}")
+    program = Program(path)
+    meta, take, count = program.meta, program.take, len(program.arrays["images"])
+    shape = tuple(number(n, int, 1) for n in meta["shape"])
     classes, domain = number(meta["classes"], int, 1), np.array([number(meta["domain"])])
-    program, exact = Program(network, arrays), {"float64": False, "exact": True}[meta["program"]]
-    images, count = program.take("images"), len(arrays["images"])
-    labels, radii = program.take("labels", (count,), "<i8"), program.take("radii", (count,), "<f8")
-    logits = program.take("logits", (count, classes), "<f8")
+    images, labels = take("images"), take("labels", (count,), "<i8")
+    radii, logits = take("radii", (count,), "<f8"), take("logits", (count, classes), "<f8")
     need(images.shape[1:] == shape and (images >= 0) & (images <= 1), "images out of [0, 1]")
     need((labels >= 0) & (labels < classes) & (radii >= 0), "a label is no class, or a radius < 0")
     need(domain >= math.sqrt(math.prod(shape)), "the domain is smaller than that of images")
     before, head = program(np.zeros((*shape, 1)), domain, 0 * domain)
-    need(not exact or head.grid < INF, "its sums are not exact")
     lip, error = before.lip * head.lip * UP, np.max(head.lip * before.error + head.error) * UP
     need(lip <= number(meta["lipschitz"]), f"the Lipschitz bound {lip} is no less")
     need(error <= number(meta["error"]), f"the bound of rounding {error} is no less")
-    weight = arrays[network[-1]["weight"]].astype(np.float64)
+    weight = program.arrays[meta["network"][-1]["weight"]].astype(np.float64)
     need(len(weight) == 1 and head.x.shape == (classes, 1), "no matrix gives the logits")
     gaps = np.stack([norm(weight[0] - row, (1,)) for row in weight[0]]) * UP
-    step = 2**15 // math.prod(shape) + 1
-    for i in range(0, count, step):
+    for i in range(0, count, step := 2**15 // math.prod(shape) + 1):
         x, y, r, z = (each[i : i + step] for each in (images, labels, radii, logits))
         size = (norm(x, tuple(range(1, x.ndim))) + r) * UP**2
         s, end = program(np.moveaxis(x, 0, -1), size, U * size)
-        need(not exact or end.grid < INF, "its sums are not exact")
-        off = 0.0 if exact else 2 * (end.lip * s.error + end.error) * UP
+        off = 0.0 if program.exact else 2 * (end.lip * s.error + end.error) * UP
         need(np.abs(end.x - z.T) <= off, "the logits are not those of the program")
         margins = end.x[y, np.arange(len(y))] - end.x  # here and within r, errors of two logits:
         far = (gaps[:, y] * (s.lip * r + 2 * s.error) + 3 * end.error) * UP**2
         fine = (far <= margins * (1 - 4 * U)) | (r == 0) | (np.arange(classes)[:, None] == y)
         need(fine, "a radius is not proved")
-    order = "exact, hence the same to the bit in any order" if exact else "rounded, in any order"
+    order = "exact, hence the same to the bit" if program.exact else "rounded"
+    assumed = f"  Assumed, of that program and of numpy: {R3}.\n" if program.assumed else ""
     return (
-        f"{path}: all that it claims is proved.\n  Program: float64, its sums {order}.\n"
+        f"{path}: all that it claims is proved.\n{assumed}  Program: float64, its sums {order}, in any order.\n"
         f"  Lipschitz bound proved here: {lip:.9g}; rounding: {error:.3g}.\n"
         f"  Images: {count}, of which {np.sum(radii > 0)} with a radius."
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command: 0 if all is proved, else 1, with the first doubt."""
     if len(given := sys.argv[1:] if arguments is None else arguments) != 1:
         print("usage: python -m lipnets.verify FILE", file=sys.stderr)  # noqa: T201

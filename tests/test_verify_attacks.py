@@ -87,7 +87,7 @@ def sharing(count: int) -> File:
     file = File((1,), 2)
     file.gather([0], [])
     file.add("branches", math.sqrt(2) * GROWN, join="stack", branches=[[], []])
-    file.add("norm", size=2)
+    file.add("groups", size=2, function="norm")
     file.gather([0], [1])
     file.conv([[[1.0], [-1.0]]], [0.0, 1.0], 2)
     x = np.array([0.25, 0.75])[:count]
@@ -179,7 +179,7 @@ def test_squares_that_overflow_have_no_bound_of_error(tmp_path, capsys) -> None:
         file = File((1,), 2, domain=2.0**90, error=2.0**90)
         for _ in range(count):
             file.conv([[[2.0**90]]], [0.0])
-        file.add("norm", size=1)
+        file.add("groups", size=1, function="norm")
         for _ in range(count):
             file.conv([[[2.0**-90]]], [0.0])
         file.conv([[[1.0], [-1.0]]], [0.0, 1.0])
@@ -274,7 +274,7 @@ def test_bounds_that_are_not_proved_of_so_many_axes_are_doubted(tmp_path, capsys
 
 
 NODES: dict[str, Node] = {
-    "an argument of the interpreter": {"op": "sort", "size": 1, "s": 1},
+    "an argument of the interpreter": {"op": "groups", "function": "sort", "size": 1, "s": 1},
     "a method of the interpreter": {"op": "_conv", "size": 1},
     "branches in a table": {"op": "branches", "join": "stack", "branches": {"a": 1}},
     "no branches": {"op": "branches", "join": "stack", "branches": []},
@@ -287,8 +287,8 @@ NODES: dict[str, Node] = {
     "too many places": {"op": "round", "bits": 501},
     "places in floats": {"op": "round", "bits": 8.0},
     "a true number of places": {"op": "round", "bits": True},
-    "a huge group": {"op": "sort", "size": 2**62},
-    "a negative group": {"op": "sort", "size": -1},
+    "a huge group": {"op": "groups", "function": "sort", "size": 2**62},
+    "a negative group": {"op": "groups", "function": "sort", "size": -1},
     "a block without a map": {"op": "block", "inner": [], "activation": [], "outputs": 0},
     "a block of images": {"op": "conv", "weight": "images", "bias": "radii"},
     "a gather of labels": {"op": "gather", "index": "labels", "shape": [1]},
@@ -320,7 +320,9 @@ def test_slopes_in_blocks_are_of_each_entry_alone(tmp_path, capsys) -> None:
         pieces["lip"] = 1.2
         activation = [pieces]
         if kind == "sort":
-            activation.append({"op": "sort", "lip": 1.0, "rule": "", "size": 2})
+            activation.append(
+                {"op": "groups", "function": "sort", "lip": 1.0, "rule": "", "size": 2}
+            )
         elif kind == "swap":
             index = {"index": file.array([1, 0], "<i8"), "shape": [2]}
             activation.append({"op": "gather", "lip": GROWN, "rule": "", **index})

@@ -6,16 +6,7 @@ whoever reads it can run the program and prove everything again: `lipnets.verify
 alone.  See docs/certificate-file.md.
 """
 
-__all__ = [
-    "FORMAT",
-    "describe",
-    "read",
-    "refuse_claims",
-    "restore",
-    "rewritten",
-    "same_program",
-    "write",
-]
+__all__ = ["describe", "read", "refuse_claims", "restore", "rewritten", "same_program", "write"]
 
 import hashlib
 import io
@@ -32,7 +23,7 @@ from ..bounds import NotCertifiedError, Shape, remembering
 from ..exact import Sums
 from ..normal_form import normal_form
 from ..rounding import FLOAT64
-from ..verify import FORMAT, STATEMENT
+from ..verify import FIXED
 from . import _forms
 from ._claims import error_bound, radii_in_file
 from ._nodes import PAD, Arrays, Node, Writer, describe, describe_chain, product, restore
@@ -51,8 +42,7 @@ def write(certificate: Any, images: Tensor | None = None, labels: Tensor | None 
     """
     shape = certificate.shape
     meta: dict[str, Any] = {
-        "format": FORMAT,
-        "statement": STATEMENT,
+        **FIXED,
         "program": "float64",
         "arithmetic": certificate.arithmetic,
         "shape": [int(n) for n in shape],
@@ -128,9 +118,10 @@ def read(content: bytes) -> tuple[dict[str, Any], nn.Module]:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     meta = json.loads(arrays.pop("meta").tobytes())
-    if meta["format"] != FORMAT:
+    if meta["format"] != FIXED["format"]:
         raise ValueError(
-            f"its format is {meta['format']!r}, not {FORMAT!r}: certify the model and save it anew"
+            f"its format is {meta['format']!r}, not {FIXED['format']!r}: certify the model and save "
+            "it anew"
         )
     if meta["arrays"] != {name: digest(array) for name, array in arrays.items()}:
         raise ValueError("its arrays are not those that it has the hashes of")

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..bounds import Shape, forward_owner, output_shape
 from ..exact import Round
-from ..layers.absolute import SoftHuber
+from ..layers.attention import TokenAverages, token_spread
 from ..layers.concat import Concat
 from ..layers.groupsort import GroupSort, MaxMin
 from ..layers.parallel import Parallel
@@ -102,12 +102,7 @@ def _mask(module: Mask, shape: Shape, path: str, writer: Writer) -> Node:
 
 @form(GroupNorms)
 def _norms(module: GroupNorms, shape: Shape, path: str, writer: Writer) -> Node:
-    return {"op": "norm", "size": module.size}
-
-
-@restored("norm")
-def _norms_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
-    return GroupNorms(node["size"])
+    return {"op": "groups", "size": module.size, "function": "norm"}
 
 
 @form(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -152,11 +147,13 @@ def _pieces_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
 
 @form(MaxMin, GroupSort)
 def _sort(module: nn.Module, shape: Shape, path: str, writer: Writer) -> Node:
-    return {"op": "sort", "size": int(getattr(module, "group_size", 2))}
+    return {"op": "groups", "size": int(getattr(module, "group_size", 2)), "function": "sort"}
 
 
-@restored("sort")
-def _sort_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
+@restored("groups")
+def _groups_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
+    if node["function"] == "norm":
+        return GroupNorms(node["size"])
     return MaxMin() if node["size"] == 2 else GroupSort(node["size"])
 
 
@@ -204,30 +201,45 @@ def _round_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
     return Round(node["bits"])
 
 
-# Smooth functions, which rest on a library of elementary functions: `lipnets.verify` refuses them
+# Functions that rest on a library of elementary functions
 
-_SMOOTH: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "tanh": (nn.Tanh, ()),
-    "sigmoid": (nn.Sigmoid, ()),
-    "softplus": (nn.Softplus, ("beta", "threshold")),
-    "gelu": (nn.GELU, ("approximate",)),
-    "silu": (nn.SiLU, ()),
-    "elu": (nn.ELU, ("alpha",)),
-    "softsign": (nn.Softsign, ()),
-    "logsigmoid": (nn.LogSigmoid, ()),
-    "tanhshrink": (nn.Tanhshrink, ()),
-    "softhuber": (SoftHuber, ("delta",)),
+_SMOOTH: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "tanhshrink": nn.Tanhshrink,
+    "softsign": nn.Softsign,
+    "logsigmoid": nn.LogSigmoid,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
 }
 
 
-@form(*(cls for cls, _ in _SMOOTH.values()))
+@form(*_SMOOTH.values())
 def _smooth(module: nn.Module, shape: Shape, path: str, writer: Writer) -> Node:
     owner = forward_owner(type(module))
-    name, names = next((op, names) for op, (cls, names) in _SMOOTH.items() if cls is owner)
-    return {"op": name, **{each: getattr(module, each) for each in names}}
+    name = next(name for name, cls in _SMOOTH.items() if cls is owner)
+    by_tanh = getattr(module, "approximate", "none") == "tanh"
+    return {"op": "smooth", "function": "gelu_tanh" if by_tanh else name}
 
 
-@restored(*_SMOOTH)
+@restored("smooth")
 def _smooth_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
-    cls, names = _SMOOTH[node["op"]]
-    return cls(**{name: node[name] for name in names})
+    if node["function"] == "gelu_tanh":
+        return nn.GELU("tanh")
+    return _SMOOTH[node["function"]]()
+
+
+@form(TokenAverages)
+def _attention(module: TokenAverages, shape: Shape, path: str, writer: Writer) -> Node:
+    """With a number c, c e¹⁺ᶜ ≥ N − 1, that its constant is a function of: whoever checks it need not solve."""
+    return {
+        "op": "attention",
+        "sharpness": writer.add(f"{path}.sharpness", module.sharpness.flatten()),
+        "heads": module.num_heads,
+        "spread": token_spread(shape[1] - 1) * NEAR,
+    }
+
+
+@restored("attention")
+def _attention_of(node: Node, read: Reader, shape: Shape) -> nn.Module:
+    return TokenAverages(read(node["sharpness"]))

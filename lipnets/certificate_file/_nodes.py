@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..bounds import Shape, forward_owner, lipschitz, output_shape
+from ..bounds import Shape, forward_owner, lipschitz
+from ..normal_form import shape_behind
 
 Node = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -109,7 +110,7 @@ def describe_chain(program: nn.Module, shape: Shape, path: str, writer: Writer) 
         form = _FORMS[forward_owner(type(module))]
         node = form(module, shape, f"{path}.{name}", writer)
         nodes.append(node if "lip" in node else node | writer.proved(module, shape))
-        shape = output_shape(module, shape)
+        shape = shape_behind(module, shape)
     return nodes
 
 
@@ -157,7 +158,7 @@ def restore_chain(nodes: list[Node], read: Reader, shape: Shape) -> nn.Sequentia
     built = nn.Sequential()
     for node in nodes:
         built.append(_RESTORE[node["op"]](node, read, shape).double().eval())
-        shape = output_shape(built[-1], shape)
+        shape = shape_behind(built[-1], shape)
     return built
 
 

@@ -10,7 +10,13 @@ matrices around them, not by a sum over heads; and what the paper writes as P X 
 P U O with U = XW and a free matrix O, which is the same family of functions or a larger one.
 """
 
-__all__ = ["L2SelfAttention", "attention_bound", "l2_attention"]
+__all__ = [
+    "L2SelfAttention",
+    "TokenAverages",
+    "attention_bound",
+    "l2_attention",
+    "token_spread",
+]
 
 import math
 from fractions import Fraction
@@ -78,11 +84,16 @@ class L2SelfAttention(nn.Module):
 
     def average(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
         """Replaces the rows of U by averages of them, head by head."""
-        u = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, d)
-        scaled = self.sharpness * u
-        squares = scaled.square().sum(dim=3)[:, :, None]  # ‖uᵢ‖² is common to a row: left out
-        weights = (2 * scaled @ scaled.mT - squares).softmax(dim=3)
-        return (weights @ u).transpose(1, 2).flatten(2)
+        return averages(x, self.sharpness)
+
+
+def averages(x: Tensor, sharpness: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+    """Averages of tokens, for a sharpness of each head with shape (H, 1, 1)."""
+    u = x.unflatten(2, (len(sharpness), -1)).transpose(1, 2)  # (B, H, N, d)
+    scaled = sharpness * u
+    squares = scaled.square().sum(dim=3)[:, :, None]  # ‖uᵢ‖² is common to a row: left out
+    weights = (2 * scaled @ scaled.mT - squares).softmax(dim=3)
+    return (weights @ u).transpose(1, 2).flatten(2)
 
 
 @rule(L2SelfAttention)
@@ -150,7 +161,7 @@ def _attention_rounding(
 
 
 def _average_rounding(
-    module: L2SelfAttention, shape: Shape, ball: Ball, analysis: Analysis
+    module: "L2SelfAttention | TokenAverages", shape: Shape, ball: Ball, analysis: Analysis
 ) -> Tensor:
     """Bounds what is rounded in the average P U of a computed U, under R3 for exponentials.
 
@@ -201,6 +212,49 @@ def _average_rounding(
     return (local * UP).where(square * (3 + 2 * scores) < a.largest, math.inf)
 
 
+class TokenAverages(nn.Module):
+    """What `L2SelfAttention` computes between its linear maps, of tokens along the last axis.
+
+    It is what programs are rewritten in: see `normal_form`.
+
+    Arguments:
+        sharpness: The sharpness of each head, with shape (H,).
+    """
+
+    def __init__(self, sharpness: Tensor) -> None:
+        super().__init__()
+        self.num_heads = sharpness.numel()
+        self.sharpness = nn.Parameter(sharpness.detach().clone().view(-1, 1, 1))
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, D, N) -> (B, D, N)
+        return averages(x.mT, self.sharpness).mT
+
+
+@rule(TokenAverages)
+def _token_averages(module: TokenAverages, shape: Shape) -> Bound:
+    """Heads have disjoint channels, and each has the constant that the rule above proves."""
+    if len(shape) != 2 or shape[0] % module.num_heads:
+        raise NotCertifiedError(
+            f"TokenAverages takes tokens of {module.num_heads} heads, got shape {tuple(shape)}."
+        )
+    constant = attention_bound(shape[1])
+    return Bound(constant, f"TokenAverages: {constant:.4g} at {shape[1]} tokens")
+
+
+@rounding_rule(TokenAverages)
+def _token_averages_round(
+    module: TokenAverages, shape: Shape, ball: Ball, analysis: Analysis
+) -> Ball:
+    """As `_average_rounding` proves, of an example with its axes in another order; equal rows stay."""
+    center = None if ball.center is None else ball.center.mT
+    turned = Ball(ball.norm, ball.error, None, center, ball.drift)
+    local = _average_rounding(module, (shape[1], shape[0]), turned, analysis)
+    return analysis.step(module, shape, ball, local)
+
+
 @lru_cache(maxsize=256)
 def attention_bound(num_tokens: int) -> float:
     """Bounds the Lipschitz constant of one head of L2 self-attention: see the rule.
@@ -213,14 +267,14 @@ def attention_bound(num_tokens: int) -> float:
     """
     if num_tokens == 1:
         return 1.0
-    c, pair = _spread(num_tokens - 1), _spread(1)
+    c, pair = token_spread(num_tokens - 1), token_spread(1)
     columns = sqrt_up((num_tokens + 1) / 2)
     cross = mul_up(2.0, sqrt_up(mul_up(c, pair, num_tokens - 1)))
     return add_up(columns, mul_up(2.0, c), cross)
 
 
-def _spread(others: int) -> float:
-    """The solution c of c e^{1+c} = n, rounded upwards.
+def token_spread(others: int) -> float:
+    """The solution c of c e^{1+c} = n, for n = N − 1 other tokens, rounded upwards: (a) of the rule.
 
     The left-hand side increases, and partial sums of the exponential series, in rationals, are below
     it: a number at which they reach n is not below c.

@@ -3,14 +3,14 @@
 `normal_form` takes a program of `program`'s operations and gives one with the same real function, but for
 roundings of what it precomputes, made of a chain of
 
-    gathers, convolutions in circles (matrices on vectors), piecewise linear functions, sorts and norms of
-    groups of channels, blocks, branches, and roundings.
+    gathers, convolutions in circles (matrices on vectors), piecewise linear and smooth functions, sorts and
+    norms of groups of channels, averages of tokens, blocks, branches, and roundings.
 
 A file's certificate is of the rewritten program: its logits, bounds and radii are those of what is written.
 Were a rewriting wrong, it would be a true certificate of another program, which the tests compare.
 """
 
-__all__ = ["conv", "filled", "normal_form"]
+__all__ = ["conv", "filled", "normal_form", "shape_behind"]
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from torch import nn
 from ..bounds import Shape, output_shape
 from . import _activations, _blocks, _containers, _convolutions, _fourier, _pooling
 from ._linear import conv, filled, linear
-from ._rewriting import chain_of
+from ._rewriting import chain_of, shape_behind
 
 
 @torch.no_grad()

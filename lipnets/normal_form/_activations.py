@@ -1,4 +1,4 @@
-"""Piecewise linear functions of entries, and of pairs of channels."""
+"""Activations: piecewise linear, smooth, and of pairs of channels."""
 
 __all__: list[str] = []
 
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from ..bounds import Shape
-from ..layers.absolute import Abs, BetaAbs
+from ..layers.absolute import Abs, BetaAbs, SoftHuber
 from ..layers.groupsort import FullSort, GroupSort
 from ..layers.householder_activation import StoredHouseholder
 from ..layers.n_activation import NActivation
 from ..layers.spline import LinearSpline
-from ..operations import PiecewiseLinear
-from ..program import Gather
+from ..operations import GroupNorms, PiecewiseLinear
+from ..program import Affine, Gather
 from ._linear import conv
 from ._rewriting import Done, Parts, rewriting
 
@@ -62,6 +62,42 @@ def _spline(module: LinearSpline, shape: Shape) -> Parts:
     slopes = module.slopes.detach().double().clamp(-1, 1)
     knots = torch.linspace(-module.limit, module.limit, module.knots, dtype=torch.float64)
     return pieces(knots.expand(len(slopes), -1), slopes, module.offset.detach())
+
+
+def _line(slope: float, value: float = 0.0) -> Parts:
+    """A line as a piecewise linear function, which blocks know the slope of."""
+    return pieces([[0.0]], [[slope, slope]], [value])
+
+
+@rewriting(nn.Sigmoid)
+def _sigmoid(module: nn.Sigmoid, shape: Shape) -> Parts:
+    """σ(x) = ½ + ½ tanh(x / 2)."""
+    return [*_line(0.5), nn.Tanh(), *_line(0.5, 0.5)]
+
+
+@rewriting(nn.Softplus)
+def _softplus(module: nn.Softplus, shape: Shape) -> Parts:
+    """log(1 + e^{βx}) / β = −log σ(−βx) / β."""
+    beta = float(module.beta)
+    return [*_line(-beta), nn.LogSigmoid(), *_line(-1 / beta)]
+
+
+@rewriting(nn.ELU)
+def _elu(module: nn.ELU, shape: Shape) -> Parts:
+    """α (eˣ − 1) is α times a number that is negative where x is."""
+    alpha = float(module.alpha)
+    return [Done(nn.ELU()), *([] if alpha == 1 else pieces([[0.0]], [[alpha, 1.0]], [0.0]))]
+
+
+@rewriting(SoftHuber)
+def _soft_huber(module: SoftHuber, shape: Shape) -> Parts:
+    """The norm of (x, δ), minus δ."""
+    count = math.prod(shape)
+    pair = torch.tensor([1.0, 0.0], dtype=torch.float64).repeat(count)[:, None, None]
+    delta = torch.tensor([0.0, module.delta], dtype=torch.float64).repeat(count)
+    shift = Affine(shift=torch.full((1,), -module.delta, dtype=torch.float64))
+    wide = [Gather(None, (count, 1)), conv(pair, delta, groups=count), GroupNorms(2)]
+    return [*wide, Gather(None, shape), shift]
 
 
 @rewriting(FullSort)

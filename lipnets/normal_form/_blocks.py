@@ -14,7 +14,7 @@ from ..layers.sandwich import SandwichConv2d, SandwichLinear
 from ..operations import Mask, PiecewiseLinear
 from ._convolutions import Circle
 from ._linear import conv
-from ._rewriting import Done, Parts, chain_of, picked, places, rewriting
+from ._rewriting import SMOOTH, Done, Parts, chain_of, picked, places, rewriting
 
 
 @rewriting(PotentialLinear, PotentialConv2d, SandwichLinear, SandwichConv2d)
@@ -65,9 +65,9 @@ def _spatial(inner: Any, activation: nn.Module, shape: Shape, outs: int) -> Part
 
 
 def _activation(activation: nn.Module, shape: Shape) -> nn.Sequential:
-    """One piecewise linear function, and what rounds."""
+    """A function of each entry at least, and what rounds."""
     found = chain_of(activation, shape)
-    if not any(isinstance(each, nn.ReLU | PiecewiseLinear) for each in found):
+    if not any(isinstance(each, (nn.ReLU, PiecewiseLinear, *SMOOTH)) for each in found):
         zero = torch.zeros(1, 1, dtype=torch.float64)
         found.insert(0, PiecewiseLinear(zero, zero.new_ones(1, 2), zero[0]))
     return found

@@ -6,14 +6,14 @@ from torch import nn
 
 from ..bounds import Shape
 from ..exact import Round
-from ..layers.absolute import SoftHuber
+from ..layers.attention import TokenAverages
 from ..layers.concat import Concat
 from ..layers.groupsort import GroupSort, MaxMin
 from ..layers.parallel import Parallel
 from ..layers.residual import Residual
 from ..operations import GroupNorms, Mask, PiecewiseLinear
 from ..program import Gather
-from ._rewriting import Done, Parts, chain_of, rewriting
+from ._rewriting import SMOOTH, Done, Parts, chain_of, rewriting
 
 
 @rewriting(nn.Sequential)
@@ -45,12 +45,12 @@ def _parallel(module: Parallel, shape: Shape) -> Parts:
     return [Done(Parallel(branches, module.split_sizes))]
 
 
-_SMOOTH = (
-    *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.ELU),
-    *(nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, SoftHuber),
+_GROUPS = (GroupNorms, MaxMin, GroupSort, TokenAverages)
+
+
+@rewriting(
+    *(Gather, Round, Mask, nn.ReLU, PiecewiseLinear, *_GROUPS),
+    *(each for each in SMOOTH if each is not nn.ELU),  # whose slope below zero is a piece
 )
-
-
-@rewriting(Gather, Round, Mask, GroupNorms, nn.ReLU, MaxMin, GroupSort, PiecewiseLinear, *_SMOOTH)
 def _kept(module: nn.Module, shape: Shape) -> Parts:
     return [module]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bounds import Shape
+from ..layers.attention import L2SelfAttention, TokenAverages
 from ..program import Affine, AxisMaps, Gather
 from ._rewriting import Done, Parts, picked, places, rewriting
 
@@ -60,6 +61,21 @@ def along(matrix: Tensor, axis: int, shape: Shape, bias: Tensor | None = None) -
     first = picked(places(shape).movedim(axis, 0).reshape(shape[axis], -1))
     back = places((len(matrix), *rest)).movedim(0, axis)
     return [first, conv(matrix[:, :, None], bias), picked(back)]
+
+
+@rewriting(L2SelfAttention)
+def _attention(module: L2SelfAttention, shape: Shape) -> Parts:
+    """Averages of tokens between two maps of their channels, the last one with the factor."""
+    maps, factor = (module.queries, module.output), float(module.factor)
+    into, out = (each.weight.detach().double()[:, :, None] for each in maps)
+    biases = [None if each.bias is None else each.bias.detach().double() for each in maps]
+    return [
+        picked(places(shape).mT),
+        conv(into, biases[0]),
+        TokenAverages(module.sharpness.double()),
+        conv(factor * out, None if biases[1] is None else factor * biases[1]),
+        picked(places((shape[1], shape[0])).mT),
+    ]
 
 
 @rewriting(AxisMaps)

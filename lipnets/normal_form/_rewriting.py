@@ -1,6 +1,6 @@
 """How operations are rewritten: rules by class, chains of what they give, and gathers in a row as one."""
 
-__all__ = ["Done", "Parts", "chain_of", "picked", "places", "rewriting"]
+__all__ = ["SMOOTH", "Done", "Parts", "chain_of", "picked", "places", "rewriting", "shape_behind"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..bounds import NotCertifiedError, Shape, class_name, forward_owner, output_shape
 from ..exact import Round
+from ..layers.attention import TokenAverages
 from ..layers.groupsort import GroupSort, MaxMin
 from ..operations import Mask, PiecewiseLinear
 from ..program import Gather
@@ -59,7 +60,7 @@ def chain_of(module: nn.Module, shape: Shape) -> nn.Sequential:
             if operation.index is None and operation.shape == before[-1]:
                 continue
         found.append(operation)
-        before.append(_shape_behind(operation, before[-1]))
+        before.append(shape_behind(operation, before[-1]))
     return nn.Sequential(*found)
 
 
@@ -75,15 +76,19 @@ def _operations(module: nn.Module, shape: Shape) -> list[nn.Module]:
         inner = [done] if done is not part or part is module else _operations(done, shape)
         found += inner
         for operation in inner:
-            shape = _shape_behind(operation, shape)
+            shape = shape_behind(operation, shape)
     return found
 
 
-_SAME: tuple[type[nn.Module], ...] = (nn.ReLU, PiecewiseLinear, MaxMin, GroupSort, Round, Mask)
+SMOOTH = (nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink)
+_SAME: tuple[type[nn.Module], ...] = (
+    *(nn.ReLU, PiecewiseLinear, MaxMin, GroupSort, Round, Mask, TokenAverages),
+    *SMOOTH,
+)
 
 
-def _shape_behind(operation: nn.Module, shape: Shape) -> Shape:
-    """As `output_shape`, but fast where it is known."""
+def shape_behind(operation: nn.Module, shape: Shape) -> Shape:
+    """As `output_shape` of an operation of normal forms, but fast where it is known."""
     if isinstance(operation, Gather):
         return operation.shape
     return shape if isinstance(operation, _SAME) else output_shape(operation.eval(), shape)

@@ -94,7 +94,7 @@ def test_the_bound_is_rounded_upwards_by_little_and_below_that_of_the_paper(coun
 def test_the_spread_is_never_rounded_downwards() -> None:
     """C e^{1+c} against 60 digits of the exponential, by its continued halving."""
     for others in range(1, 60):
-        c = Fraction(layers.attention._spread(others))
+        c = Fraction(layers.attention.token_spread(others))
         small = (1 + c) / 2**120  # e^x = (e^{x / 2^120})^{2^120}
         power = 1 + small + small**2 / 2
         for _ in range(120):

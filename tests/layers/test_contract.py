@@ -152,6 +152,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Shape, float]] = {
         1.0,
     ),
     "GroupNorms": (lambda: GroupNorms(2), (4, 2), 1.0),
+    "TokenAverages": (
+        lambda: layers.attention.TokenAverages(torch.tensor([1.5, 0.7])), (4, 3), 0.3,
+    ),
     "Mask": (lambda: Mask(torch.tensor([[True, False], [False, True]])), (2, 2), 1.0),
     "StoredHouseholder": (lambda: StoredHouseholder(torch.randn(2, 3, 2)), (6, 2), 0.2),
     "StoredFilter2d": (lambda: layers.build("band_conv2d", in_channels=2, out_channels=3, kernel_size=3, high=0.3).materialize((2, 6, 6)), (2, 6, 6), 1.0),
