@@ -9,6 +9,7 @@ __all__ = ["cross_layer", "martingale"]
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from statistics import fmean, variance
 
 from matplotlib.figure import Figure
@@ -95,7 +96,8 @@ def cross_layer(
         for history in here:
             full = series(history, "driver/variance", layer=None)[1]
             block = series(history, "driver/variance_block", layer=None)[1]
-            ratios.append(sum(full) / sum(block))
+            there = [math.isfinite(each) for each in block]  # not where a gain is 0: log K is −∞
+            ratios.append(sum(compress(full, there)) / sum(compress(block, there)))
         means.append(fmean(ratios))
         rows.append((name, spread_of(ratios)))
     sentence = (

@@ -214,8 +214,8 @@ def test_architectures_of_studies_are_what_they_are_called(lab: Lab) -> None:
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.0, "confirmed"), (1.7, "not confirmed")])
 def test_the_ratio_of_variances_decides_of_correlations(ratio: float, verdict: str) -> None:
     def oracle(changes: Mapping[str, Any]) -> list[Record]:
-        block = line("driver/variance_block", [1e-4, 3e-4])
-        return [*line("driver/variance", [ratio * 1e-4, ratio * 3e-4]), *block]
+        block = line("driver/variance_block", [math.nan, 1e-4, 3e-4])  # a gain begins at 0
+        return [*line("driver/variance", [math.nan, ratio * 1e-4, ratio * 3e-4]), *block]
 
     found = conclude("cross_layer", oracle)
     assert found.verdict == verdict
