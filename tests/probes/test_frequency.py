@@ -26,11 +26,15 @@ def test_accuracies_are_those_of_images_filtered_by_numpy(
     records = [r for r in frequency()(subject) if r.name == "filtered_accuracy"]
     keys = [(record.details["filter"], record.details["radius"]) for record in records]
     # The corners of the spectrum of 6 × 6 images lie at √18 = 4.2 cycles per image.
-    assert sorted(keys) == sorted((n, r) for n in ("low_pass", "high_pass") for r in range(6))
+    names = ("low_pass", "high_pass", "high_pass_and_mean")
+    assert sorted(keys) == sorted((n, r) for n in names for r in range(6))
     images = subject.images.double().numpy()
     for record in records:
         radius, low = record.details["radius"], record.details["filter"] == "low_pass"
-        logits = model(torch.from_numpy(filtered(images, radius, low)))
+        left = filtered(images, radius, low)
+        if record.details["filter"] == "high_pass_and_mean":
+            left += images.mean(axis=(2, 3), keepdims=True)
+        logits = model(torch.from_numpy(left))
         if logits.unique(dim=0).shape[0] == 1:  # nothing is left: ties of rounding
             continue
         right = (logits.argmax(dim=1) == subject.labels).double().mean()
@@ -83,3 +87,56 @@ def test_filters_whose_parts_overlap_are_caught_by_their_energy(
 def test_a_limit_takes_images_evenly(subject: Subject) -> None:
     records = list(frequency(limit=12)(dataclasses.replace(subject)))
     assert {r.count for r in records if r.name == "filtered_accuracy"} == {12}
+
+
+def test_areas_and_half_radii_are_those_of_the_curves(subject: Subject) -> None:
+    records = list(frequency()(subject))
+    for name in ("low_pass", "high_pass", "high_pass_and_mean"):
+        own = [r for r in records if r.details.get("filter") == name]
+        curve = [r.value for r in own if r.name == "filtered_accuracy"]
+        (area,) = [r.value for r in own if r.name == "filter_area"]
+        assert area == pytest.approx((sum(curve) - (curve[0] + curve[-1]) / 2) / 5)
+        half = own[0].details["unfiltered"] / 2
+        good = [radius for radius, value in enumerate(curve) if value >= half]
+        found = [r.value for r in own if r.name == "half_accuracy_radius"]
+        assert found == [float(good[0] if name == "low_pass" else good[-1])] if good else not found
+
+
+def test_energies_are_shares_of_what_is_not_the_mean() -> None:
+    y = torch.arange(8) / 8
+    slow, fast = (torch.cos(2 * torch.pi * k * y)[:, None].expand(8, 8) for k in (1, 3))
+    image = 0.5 + 0.2 * slow + 0.1 * fast  # energies 4 : 1
+    split = Split(image.float()[None, None].repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
+    records = list(frequency(energies=(0.4,))(Subject.of(model, split)))
+    shares = {
+        (r.details["filter"], r.details["radius"]): r.details["energy"]
+        for r in records
+        if r.name == "filtered_accuracy"
+    }
+    for radius, low in enumerate([0, 0.8, 0.8, 1, 1, 1, 1]):
+        assert shares["low_pass", radius] == pytest.approx(low, abs=1e-6)
+        assert shares["high_pass", radius] == pytest.approx(1 - low, abs=1e-6)
+        assert shares["high_pass_and_mean", radius] == pytest.approx(1 - low, abs=1e-6)
+    equal = {r.details["filter"] for r in records if r.name == "equal_energy_accuracy"}
+    assert equal == {"low_pass", "high_pass_and_mean"}
+
+
+def test_filters_are_compared_between_radii(subject: Subject) -> None:
+    records = list(frequency(energies=(0.3,))(subject))
+    for name in ("low_pass", "high_pass_and_mean"):
+        points = sorted(
+            (r.details["energy"], r.value)
+            for r in records
+            if r.name == "filtered_accuracy" and r.details["filter"] == name
+        )
+        below = max(p for p in points if p[0] <= 0.3)
+        above = min(p for p in points if p[0] > 0.3)
+        share = (0.3 - below[0]) / (above[0] - below[0])
+        expected = below[1] + share * (above[1] - below[1])
+        (found,) = [
+            r.value
+            for r in records
+            if r.name == "equal_energy_accuracy" and r.details["filter"] == name
+        ]
+        assert found == pytest.approx(expected)
