@@ -23,9 +23,15 @@ __all__ = [
     "corruptions",
     "dynamics",
     "frequency",
+    "heatmap",
+    "jacobian",
     "names",
+    "paths",
     "registry",
+    "response",
     "rounding",
+    "shapley",
+    "symbols",
     "tightness",
 ]
 
@@ -35,9 +41,15 @@ from .certified import certified
 from .corruptions import corruptions
 from .dynamics import dynamics
 from .frequency import frequency
+from .heatmap import heatmap
 from .invariants import InvariantError
+from .jacobian import jacobian
+from .paths import paths
+from .response import response
 from .rounding import rounding
+from .shapley import shapley
 from .subject import Subject
+from .symbols import symbols
 from .tightness import tightness
 from .uncertified import Uncertified
 
