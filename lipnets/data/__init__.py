@@ -21,6 +21,8 @@ __all__ = [
     "filters",
     "load",
     "names",
+    "published",
+    "shifts",
     "with_label_noise",
 ]
 
@@ -28,7 +30,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from . import augment, cifar, corruptions, digits, filters, mnist, npz
+from . import augment, cifar, corruptions, digits, filters, mnist, npz, published, shifts
 from ._registry import datasets
 from .dataset import ByteSplit, Dataset, Split, batches, compact
 from .labels import Labels, Mixed

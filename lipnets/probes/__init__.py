@@ -32,6 +32,7 @@ __all__ = [
     "rounding",
     "shapley",
     "symbols",
+    "shifts",
     "tightness",
 ]
 
@@ -48,6 +49,7 @@ from .paths import paths
 from .response import response
 from .rounding import rounding
 from .shapley import shapley
+from .shifts import shifts
 from .subject import Subject
 from .symbols import symbols
 from .tightness import tightness
