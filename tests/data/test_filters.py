@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from lipnets.data.filters import high_pass, low_pass, radial_frequency, rings
+from lipnets.data.filters import (
+    high_pass,
+    low_pass,
+    radial_bands,
+    radial_frequency,
+    ring_means,
+    rings,
+    wave_numbers,
+    waves,
+)
 
 SIZES = [(8, 8), (7, 7), (28, 28), (32, 32), (6, 9), (5, 12), (1, 4), (1, 1)]
 
@@ -67,3 +76,67 @@ def test_the_ends_are_the_mean_and_the_image() -> None:
 
 def test_the_dtype_of_images_is_kept() -> None:
     assert low_pass(torch.rand(1, 1, 4, 4, dtype=torch.float32), 1).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_waves_of_all_frequencies_are_a_basis(height, width) -> None:
+    rows, columns = wave_numbers(height), wave_numbers(width)
+    assert len(rows) == height
+    assert 0 in rows
+    found = []
+    for row in rows:
+        for column in columns:
+            pair = waves(height, width, row, column).flatten(1)
+            assert torch.allclose(pair.norm(dim=1), torch.ones(2), atol=1e-12)
+            spectrum = torch.fft.fft2(pair.unflatten(1, (height, width)), norm="ortho").abs()
+            at = spectrum[:, row % height, column % width]
+            other = spectrum[:, -row % height, -column % width]
+            alone = (row % height, column % width) == (-row % height, -column % width)
+            # All of the energy is at the frequency and its opposite, if that is another one.
+            assert torch.allclose(at, torch.full((2,), 1.0 if alone else 0.5**0.5), atol=1e-10)
+            assert torch.allclose(at, other, atol=1e-10)
+            found += [pair[0]] if alone else [pair[0], pair[1]]
+    # Each pair of opposite frequencies was met twice.
+    assert int(torch.linalg.matrix_rank(torch.stack(found))) == height * width
+
+
+def test_steps_and_reach_keep_opposite_frequencies_together() -> None:
+    assert wave_numbers(28, step=4) == [-12, -8, -4, 0, 4, 8, 12]
+    assert wave_numbers(8, step=4) == [-4, 0]
+    assert wave_numbers(9, reach=2) == [-2, -1, 0, 1, 2]
+    with pytest.raises(ValueError, match="at least 1"):
+        wave_numbers(4, step=0)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_ring_means_are_averages_over_rings(height, width) -> None:
+    values = torch.rand(2, height, width)
+    means, counts = ring_means(values)
+    numbers = rings(height, width)
+    for ring in range(len(counts)):
+        chosen = values[:, numbers == ring]
+        assert counts[ring] == chosen.shape[1]
+        if len(chosen.mT):
+            assert torch.allclose(means[:, ring], chosen.mean(dim=1))
+    assert torch.allclose((means * counts).sum(dim=1), values.sum(dim=(1, 2)))
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_bands_are_the_same_at_a_frequency_and_its_opposite(height, width, count) -> None:
+    numbers = radial_bands(height, width, count)
+    assert numbers.min() == 0
+    assert numbers.max() < count
+    assert torch.equal(numbers, numbers.flip(0, 1).roll((1, 1), (0, 1)))
+    for row in range(height):
+        for column in range(width):
+            y, x = min(row, height - row) / height, min(column, width - column) / width
+            exact = 2 * count * math.hypot(y, x)
+            near = abs(exact - round(exact)) < 1e-6
+            expected = min(round(exact) if near else math.floor(exact), count - 1)
+            assert numbers[row, column] == expected
+
+
+def test_there_is_at_least_one_band() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        radial_bands(4, 4, 0)

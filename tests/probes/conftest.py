@@ -1,6 +1,7 @@
 """A classifier whose certified radii are known in closed form, and images to examine it on."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -40,3 +41,30 @@ def model(split: Split) -> nn.Sequential:
 @pytest.fixture
 def subject(model: nn.Sequential, split: Split) -> Subject:
     return Subject.of(model, split, provenance={"data": "patterns"})
+
+
+@pytest.fixture
+def linear() -> Callable[..., nn.Sequential]:
+    """Builds the network with logits ⟨w_k, x⟩ + b_k, of weights (K, C, H, W)."""
+
+    def build(weights: Tensor, bias: Tensor | None = None) -> nn.Sequential:
+        head = nn.Linear(weights[0].numel(), len(weights))
+        with torch.no_grad():
+            head.weight.copy_(weights.flatten(1))
+            head.bias.copy_(torch.zeros(len(weights)) if bias is None else bias)
+        return nn.Sequential(nn.Flatten(), head)
+
+    return build
+
+
+@pytest.fixture
+def examine() -> Callable[..., Subject]:
+    """Gives a network images of noise, with the labels 0, 1, ..., 0, 1, ..."""
+
+    def examined(model: nn.Module, shape: tuple[int, ...], classes: int, count: int = 8) -> Subject:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(count, *shape, generator=generator, dtype=torch.float32)
+        split = Split(images, torch.arange(count) % classes)
+        return Subject.of(model.eval(), split, refuse=False)
+
+    return examined
