@@ -12,6 +12,7 @@ says that the certificate, or the code that uses it, is wrong.
 """
 
 __all__ = [
+    "ORDER",
     "PRESETS",
     "InvariantError",
     "Probe",
@@ -19,8 +20,11 @@ __all__ = [
     "Uncertified",
     "bands",
     "build",
+    "calibration",
     "certified",
     "corruptions",
+    "cost",
+    "detection",
     "dynamics",
     "frequency",
     "heatmap",
@@ -28,31 +32,60 @@ __all__ = [
     "names",
     "paths",
     "registry",
+    "repeatable",
     "response",
     "rounding",
     "shapley",
-    "symbols",
     "shifts",
+    "smoothing",
+    "symbols",
     "tightness",
 ]
 
 from ._registry import PRESETS, Probe, registry
 from .bands import bands
+from .calibration import calibration
 from .certified import certified
 from .corruptions import corruptions
+from .cost import cost
+from .detection import detection
 from .dynamics import dynamics
 from .frequency import frequency
 from .heatmap import heatmap
 from .invariants import InvariantError
 from .jacobian import jacobian
 from .paths import paths
+from .repeatable import repeatable
 from .response import response
 from .rounding import rounding
 from .shapley import shapley
 from .shifts import shifts
+from .smoothing import smoothing
 from .subject import Subject
 from .symbols import symbols
 from .tightness import tightness
 from .uncertified import Uncertified
 
 build, names = registry.build, registry.names
+
+ORDER = (  # of an evaluation: what a reader wants first, and what later probes would be in vain without
+    "certified",
+    "repeatable",
+    "attacked",
+    "rounding",
+    "bands",
+    "corruptions",
+    "shifts",
+    "detection",
+    "frequency",
+    "heatmap",
+    "jacobian",
+    "response",
+    "shapley",
+    "symbols",
+    "paths",
+    "dynamics",
+    "calibration",
+    "tightness",
+    "cost",
+)
