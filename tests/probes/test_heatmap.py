@@ -115,7 +115,7 @@ def test_every_other_frequency_is_that_of_the_whole_map(subject: Subject) -> Non
 def test_waves_that_are_longer_than_they_say_are_caught(
     monkeypatch: pytest.MonkeyPatch, examine: Build, linear: Build
 ) -> None:
-    weights = torch.stack([wave for wave in waves(4, 4, 1, 0)])[:, None]
+    weights = waves(4, 4, 1, 0)[:, None]
     subject = examine(linear(weights), (1, 4, 4), 2)
     assert maps(subject, "delta", norms=(1.0,), across=None)
     monkeypatch.setitem(heatmap.__globals__, "waves", lambda *places: 2**0.5 * waves(*places))
