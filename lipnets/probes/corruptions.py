@@ -45,16 +45,17 @@ def corruptions(
 
     Then, over all severities:
 
-    - `corruption_mean`, the mean error, and `corruption_certified_mean`, the mean certified share, `of`
-      the "main" corruptions, of each family of these, of the "extra" ones and of "frost_proc", with
-      the `corruptions` they are over and those that are `missing`.  Without the official files, frost
+    - `corruption_mean`, the mean share that is right, its `error` being one minus that, unnormalised,
+      and `corruption_certified_mean`, the mean certified share, by `family`: of "all" main
+      corruptions, of each family of these, of the "extra" ones and of "frost_proc", with the
+      `corruptions` they are over and those that are `missing`.  Without the official files, frost
       is: `frost_proc` is another corruption, and in no mean but its own.
     - `mce` and `relative_mce`, if there is a baseline, over the main corruptions that both have.
     - `corruption_example`, an image at severity 3, as bytes in base 64.
     - The column `image/right_when_corrupted`: the share of main corruptions an image is right under.
 
     For grey images of "mnist", `mnist_c_accuracy` and `mnist_c_certified_accuracy` are those under each
-    corruption of MNIST-C, and `mnist_c_mean` is the mean error over the fifteen.
+    corruption of MNIST-C, and `mnist_c_mean` is the mean share over the fifteen.
 
     Arguments:
         names: The corruptions; by default all of `lipnets.data.corruptions` that apply, and frost.
@@ -182,7 +183,7 @@ def _cell(
 def _means(
     subject: Subject, grids: dict[tuple[str, int], tuple[Tensor, Tensor]], radius: float
 ) -> Iterator[Record]:
-    groups = {"main": catalogue.MAIN, **catalogue.FAMILIES, "extra": catalogue.EXTRA}
+    groups = {"all": catalogue.MAIN, **catalogue.FAMILIES, "extra": catalogue.EXTRA}
     groups |= {name: (name,) for name in catalogue.STAND_INS.values()}
     for group, members in groups.items():
         cells = [cell for cell in grids if cell[0] in members]
@@ -190,7 +191,7 @@ def _means(
         if not cells:
             continue
         details = {
-            "of": group,
+            "family": group,
             "corruptions": done,
             "missing": [name for name in members if name not in done],
             "severities": sorted({severity for _, severity in cells}),
@@ -199,24 +200,27 @@ def _means(
             torch.stack([grids[cell][part] for cell in cells]).double().mean(dim=0)
             for part in (0, 1)
         )
-        if group == "main":
+        if group == "all":
             yield subject.column("right_when_corrupted", right, "fraction")
         order = subject.indices.argsort()  # sums are the same in any order of images
         right, safe = right[order], safe[order]
-        low, high = bootstrap_mean(1 - right)
+        low, high = bootstrap_mean(right)
         yield subject.record(
             "corruption_mean",
-            float((1 - right).mean()),
+            float(right.mean()),
             "fraction",
             len(subject),
             low=low,
             high=high,
+            error=float(1 - right.mean()),
+            clean=float(correct(subject.logits, subject.labels).double().mean()),
             kind="measured",
             **details,
         )
         if subject.proved:
             low, high = bootstrap_mean(safe)
-            ends = {"low": low, "high": high, "radius": radius, "kind": "proved"}
+            clean = float((subject.radii > radius).double().mean())
+            ends = {"low": low, "high": high, "clean": clean, "radius": radius, "kind": "proved"}
             mean = float(safe.mean())
             yield subject.record(
                 "corruption_certified_mean", mean, "fraction", len(subject), **ends, **details
@@ -255,7 +259,7 @@ def _relative(
 
 def _digits(subject: Subject, pairs: Pairs, radius: float, seed: int) -> Iterator[Record]:
     """The corruptions of MNIST-C."""
-    errors = {}
+    shares = {}
     for name in subject.track(catalogue.mnist_c.MNIST_C, "MNIST-C"):
         files = published.mnist_c(name, subject.data_dir, subject.indices)
         images = _images(
@@ -264,12 +268,13 @@ def _digits(subject: Subject, pairs: Pairs, radius: float, seed: int) -> Iterato
             lambda x, at, name=name: catalogue.mnist_c.corrupt(x, name, at, seed),
         )
         right, safe, moved = _measure(subject, pairs, images, radius, f"{name} of MNIST-C")
-        errors[name] = 1 - float(right.double().mean())
+        shares[name] = float(right.double().mean())
         source = "computed" if files is None else "official files"
         details = {"corruption": name, "seed": seed, "distance": moved, "source": source}
         yield from _cell(subject, "mnist_c", right, safe, radius, details)
-    mean = fmean(error for name, error in errors.items() if name != "identity")
-    details = {"kind": "measured", "corruptions": [name for name in errors if name != "identity"]}
+    drawn = [name for name in shares if name != "identity"]
+    mean = fmean(shares[name] for name in drawn)
+    details = {"kind": "measured", "corruptions": drawn, "error": 1 - mean}
     yield subject.record("mnist_c_mean", mean, "fraction", len(subject), **details)
 
 

@@ -8,6 +8,7 @@ from .certified import certified, examples
 from .corruptions import corruptions
 from .frequency import frequency
 from .rounding import rounding
+from .shifts import shifts
 from .tightness import checks, tightness
 from .training import evolution, training
 
@@ -17,6 +18,7 @@ SECTIONS = (
     bands,
     examples,
     corruptions,
+    shifts,
     frequency,
     training,
     evolution,
