@@ -1,15 +1,14 @@
-"""Examines a trained network: measures, checks, and writes a report into its run directory."""
+"""Examines trained networks: measures, checks, and writes a report of each, and of how they compare."""
 
 import argparse
-import hashlib
 import os
-import platform
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # Threads that wait by spinning make a busy machine ten times slower.  Torch reads this once.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,43 +18,58 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import lipnets
 from lipnets import probes
-from lipnets.bounds import NotCertifiedError
-from lipnets.config import Config, ConfigError
-from lipnets.data import Dataset
-from lipnets.experiment import ExperimentError, load_data
+from lipnets.comparison import compare
+from lipnets.config import ConfigError
+from lipnets.evaluation import (
+    Examination,
+    Target,
+    TargetError,
+    open_target,
+    write_comparison,
+    write_evaluation,
+)
+from lipnets.experiment import ExperimentError
 from lipnets.linalg import UnsoundArithmeticError
-from lipnets.probes import InvariantError, Probe, Subject
+from lipnets.probes import PRESETS, InvariantError
 from lipnets.probes.subject import Tracker
 from lipnets.records import Record
-from lipnets.report import Facts, data_uri, figures, page, png, summary
-from lipnets.runs import Run, RunError, certificate_bytes, format_records, write_atomic
+from lipnets.report import summary
+from lipnets.runs import RunError, format_records
 
 T = TypeVar("T")
 
-PROBES = ("certified", "rounding", "bands", "tightness", "dynamics", "corruptions", "frequency")
-CERTIFIED = 1000  # images of which the certificate holds the radii, at the most
 EXAMPLES = """examples:
-  python evaluate.py runs/digits_demo
-  python evaluate.py runs/digits_demo --probes certified tightness --limit 1000
+  python evaluate.py runs/digits_demo                        a report: evaluation/report.html in the run
+  python evaluate.py runs/digits_demo --quick                one in a few minutes, with fewer images
+  python evaluate.py runs/digits_demo --probes certified attacked --limit 1000
+  python evaluate.py runs/a runs/b runs/c                    three reports, and a comparison
+  python evaluate.py lipconvnet5 --data digits               a model of the zoo, untrained
+  python evaluate.py mine.py:network --data cifar10 --data-dir DIR    any nn.Module
 
-The report is runs/digits_demo/evaluation/report.html; its numbers are in records.jsonl beside it.
+Numbers are in records.jsonl and summary.csv beside the report, those of single images in examples.csv.
+What a probe found is kept: an evaluation that was interrupted goes on where it was.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; mistakes are told in a sentence."""
     args = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         evaluate(args, Console())
     except KeyboardInterrupt:
-        print("\ninterrupted: the report was left as it was", file=sys.stderr)
+        print(
+            "\ninterrupted: reports were left as they were; what probes found is kept",
+            file=sys.stderr,
+        )
         return 130
-    except (NotCertifiedError, UnsoundArithmeticError) as error:
-        print(f"error: this network cannot be certified: {error}", file=sys.stderr)
+    except UnsoundArithmeticError as error:
+        print(f"error: nothing can be certified here: {error}", file=sys.stderr)
         return 1
-    except (ConfigError, ExperimentError, InvariantError, RunError, OSError) as error:
+    except (
+        *(ConfigError, ExperimentError, InvariantError, RunError, TargetError, OSError),
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -68,11 +82,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "evaluate.py", description=__doc__, epilog=EXAMPLES, formatter_class=raw
     )
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN_DIR", help="a run directory that train.py wrote")
+    add(
+        "targets",
+        nargs="+",
+        metavar="RUN",
+        help="a run directory that train.py wrote, a directory of save_pretrained, the name of a "
+        "model, or module:function that returns one",
+    )
     known = ", ".join(probes.names())
-    add("--probes", nargs="+", default=PROBES, metavar="NAME", help=f"what to measure: {known}")
+    add("--probes", nargs="+", metavar="NAME", help=f"what to measure (default: all): {known}")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="few images and settings: minutes")
+    how.add_argument("--full", action="store_true", help="what a publication needs: hours")
     add("--limit", type=positive, metavar="N", help="use N test images, evenly spaced")
+    add("--data", metavar="NAME", help="the data set (default: that of the run)")
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
+    add("--baseline", metavar="RUN", help="an evaluated run that corruption errors are relative to")
+    add("--out", type=Path, metavar="DIR", help="where to write the report, or the comparison")
+    add("--fresh", action="store_true", help="forget what was found before")
     add("--batch-size", type=positive, default=256, metavar="N", help="images at a time")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to run (default: cpu)")
     return parser.parse_args(arguments)
@@ -86,52 +113,55 @@ def positive(text: str) -> int:
 
 
 def evaluate(args: argparse.Namespace, console: Console) -> None:
-    """Examines the network of a run, and writes the report."""
-    started = time.monotonic()
-    chosen = build_probes(args.probes)
+    """Examines each network and writes its report; of several, writes how they compare."""
+    chosen = settings_of(args)
     device = find_device(args.device)
-    run = Run.open(args.run)
-    config, model = run.config(), run.load_model()
-    if args.data_dir:
-        section = config.data.model_copy(update={"dir": args.data_dir})
-        config = config.model_copy(update={"data": section})
-    dataset = load_data(config)
-    weights = hashlib.sha256(run.read("model.safetensors")).hexdigest()
+    several = len(args.targets) > 1
+    targets = [
+        open_target(
+            each,
+            data_name=args.data,
+            data_dir=args.data_dir,
+            out=None if several else args.out,
+        )
+        for each in dict.fromkeys(args.targets)
+    ]
+    found = {
+        name: examine(target, chosen, args, device, console)
+        for name, target in zip(names_of(targets), targets, strict=True)
+    }
+    if len(found) > 1:
+        write_comparison_of(found, args.out or comparison_home(targets), console)
 
-    with progress(console) as track:
+
+def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The settings of each probe that was asked for, in the order of the report."""
+    if args.probes is not None:
+        names = list(dict.fromkeys(args.probes))
+    else:
+        known = set(probes.names())
+        names = [*(n for n in probes.ORDER if n in known), *(["smoothing"] if args.full else [])]
+    preset = "quick" if args.quick else "full" if args.full else ""
+    chosen = {name: dict(PRESETS.get(name, {}).get(preset, {})) for name in names}
+    if args.baseline and "corruptions" in chosen:
+        chosen["corruptions"]["baseline"] = str(baseline_of(args.baseline))
+    for name, settings in chosen.items():
         try:
-            subject = Subject.of(
-                model,
-                dataset.test,
-                limit=args.limit,
-                batch_size=args.batch_size,
-                device=device,
-                history=run.history(),
-                provenance={
-                    "data": dataset.name,
-                    "sha256": dataset.sha256,
-                    "split": "test",
-                    "weights": weights,
-                },
-                track=track,
-            )
+            probes.build(name, **settings)
         except ValueError as error:
-            raise ExperimentError(f"the network does not fit the data: {error}") from error
-        records = [record for probe in chosen for record in probe(subject)]
-        facts = find_facts(config, dataset, subject, records)
-        write(run.path / "evaluation", records, facts)
-        kept = subject.sample(CERTIFIED)
-        content = certificate_bytes(subject.certificate, kept.images, kept.labels)
-        write_atomic(run.path / "evaluation" / "certificate.npz", content)
-    print_results(console, run, dataset, subject, records, time.monotonic() - started)
+            raise ExperimentError(str(error)) from None
+    return chosen
 
 
-def build_probes(names: Sequence[str]) -> list[Probe]:
-    """The probes of these names, each once."""
-    try:
-        return [probes.build(name) for name in dict.fromkeys(names)]
-    except ValueError as error:
-        raise ExperimentError(str(error)) from None
+def baseline_of(run: str) -> Path:
+    """The records of the run that corruption errors are relative to."""
+    path = Path(run) / "evaluation" / "records.jsonl"
+    if not path.is_file():
+        raise ExperimentError(
+            f"the baseline {run} should have been evaluated, with the probe corruptions: there is "
+            f"no {path}"
+        )
+    return path
 
 
 def find_device(name: str) -> torch.device:
@@ -143,6 +173,70 @@ def find_device(name: str) -> torch.device:
         first = str(error).splitlines()[0]
         raise ExperimentError(f"there is no device '{name}' that computes here: {first}") from None
     return device
+
+
+def names_of(targets: Sequence[Target]) -> list[str]:
+    """A name for each, by as much of its path as tells it from the others."""
+    names = [target.name for target in targets]
+    if len(set(names)) < len(names):
+        names = [str(target.out.parent) for target in targets]
+    return names
+
+
+def comparison_home(targets: Sequence[Target]) -> Path:
+    """Where a comparison is written: beside the first run."""
+    return targets[0].out.parent.parent / f"comparison_{'_'.join(t.name for t in targets)}"[:200]
+
+
+def examine(
+    target: Target,
+    chosen: Mapping[str, Mapping[str, Any]],
+    args: argparse.Namespace,
+    device: torch.device,
+    console: Console,
+) -> list[Record]:
+    """Runs the probes on one network, and writes its report."""
+    started = time.monotonic()
+    with progress(console) as track:
+        examination = Examination(
+            target,
+            limit=args.limit,
+            batch_size=args.batch_size,
+            device=device,
+            data_dir=target.data_dir or args.data_dir,
+            track=track,
+            fresh=args.fresh,
+        )
+
+        def tell(name: str, seconds: float | None) -> None:
+            took = "found before" if seconds is None else f"{seconds:.1f} s"
+            console.print(f"  {name}: {took}", highlight=False)
+
+        console.print(f"{target.name}: {target.title} on {target.dataset.name}", highlight=False)
+        try:
+            records = examination.examine(chosen, tell)
+            certificate = examination.save_certificate()
+        except ValueError as error:
+            raise ExperimentError(f"the network does not fit the data: {error}") from error
+        report = write_evaluation(target, records)
+    count, whole = examination.counts()
+    images = f"{count} of {whole}" if count < whole else str(count)
+    print_results(console, f"{images} test images of {target.dataset.name}", records)
+    pairs = sum(r.count or 0 for r in records if r.name.startswith("check/"))
+    for line in (
+        "Brackets are 95 % intervals. Radii are l2, in pixels of [0, 1].",
+        f"{pairs:,} checks of what must be true held. Took {time.monotonic() - started:.0f} s.",
+        f"Certificate: python -m lipnets.verify {certificate}" if certificate else why_not(records),
+        f"Report: {report}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    return records
+
+
+def why_not(records: Sequence[Record]) -> str:
+    """Why there is no certificate."""
+    said = [record.details["says"] for record in records if record.name == "uncertified"]
+    return f"Nothing is proved of this network: {said[0] if said else 'no rule covers it.'}"
 
 
 @contextmanager
@@ -169,70 +263,31 @@ def progress(console: Console) -> Iterator[Tracker]:
     yield in_lines
 
 
-def find_facts(
-    config: Config, dataset: Dataset, subject: Subject, records: Sequence[Record]
-) -> Facts:
-    """What the page says besides the records."""
-    shown = {r.details["index"] for r in records if r.name == "example"}
-    channels, height, width = subject.shape
-    return Facts(
-        model=config.model.name,
-        data=dataset.name,
-        classes=dataset.classes,
-        shape=(channels, height, width),
-        parameters=sum(each.numel() for each in subject.model.parameters()),
-        config=config.to_yaml(),
-        checksums={
-            "the data": subject.provenance["sha256"],
-            "the weights": subject.provenance["weights"],
-        },
-        versions={
-            "lipnets": lipnets.__version__,
-            "torch": torch.__version__,
-            "Python": platform.python_version(),
-        },
-        pictures={index: data_uri(dataset.test.images[index]) for index in sorted(shown)},
-    )
-
-
-def write(directory: Path, records: Sequence[Record], facts: Facts) -> None:
-    """Writes records, figures and the page, each whole or not at all; the page last."""
-    drawn = figures(records)
-    files: dict[str, bytes | str] = {"records.jsonl": format_records(records)}
-    files |= {f"{name}.png": png(figure) for name, figure in drawn.items()}
-    files["report.html"] = page(records, facts, drawn)
-    directory.mkdir(exist_ok=True)
-    for name, content in files.items():
-        write_atomic(directory / name, content)
-    for figure in directory.glob("*.png"):  # of the evaluation before
-        if figure.name not in files:
-            figure.unlink()
-
-
-def print_results(
-    console: Console,
-    run: Run,
-    dataset: Dataset,
-    subject: Subject,
-    records: Sequence[Record],
-    seconds: float,
-) -> None:
-    """Prints the numbers that fit on a screen, and where the others are."""
-    count = f"{len(subject)} of {subject.whole}" if len(subject) < subject.whole else len(subject)
-    table = Table(title=f"{count} test images of {dataset.name}", title_justify="left")
+def print_results(console: Console, title: str, records: Sequence[Record]) -> None:
+    """Prints the numbers that fit on a screen."""
+    table = Table(title=title, title_justify="left")
     for heading in ("", "measured", ""):
         table.add_column(heading, justify="right" if heading else "left")
     for what, number, remark in summary(records):
         table.add_row(what, number, remark)
     console.print(table)
-    pairs = sum(r.count or 0 for r in records if r.name.startswith("check/"))
-    for line in (
-        "Brackets are 95 % intervals. Radii are l2, in pixels of [0, 1].",
-        f"{pairs:,} checks of what must be true held. Took {seconds:.0f} s.",
-        f"Certificate: python -m lipnets.verify {run.path / 'evaluation' / 'certificate.npz'}",
-        f"Report: {run.path / 'evaluation' / 'report.html'}",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+
+
+def write_comparison_of(found: Mapping[str, Sequence[Record]], out: Path, console: Console) -> None:
+    """Writes how networks compare, image by image."""
+    try:
+        compared = compare(found)
+    except ValueError as error:
+        raise ExperimentError(f"these runs cannot be compared: {error}") from error
+    from lipnets.report import comparison
+
+    drawn = comparison.comparison_figures(found, compared)
+    files = {
+        "comparison.jsonl": format_records(compared),
+        "report.html": comparison.comparison_page(list(found), found, compared),
+    }
+    report = write_comparison(out, files, drawn)
+    console.print(f"Comparison: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

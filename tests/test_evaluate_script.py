@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from lipnets import data, experiment, verify
+from lipnets import data, experiment, probes, verify
 from lipnets.certify import certified_radii
 from lipnets.config import parse_config
+from lipnets.evaluation import writing
 from lipnets.experiment import build_model
+from lipnets.probes import Subject
 from lipnets.records import Record
 from lipnets.runs import Run, parse_records
 from lipnets.training import Step
@@ -29,6 +31,22 @@ CONFIG = {
     "optimizer": {"name": "adam", "lr": 0.02},
     "schedule": {"epochs": 2},
 }
+
+MYSTERY = """
+import torch
+
+class Mystery(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)).sin()
+
+def network():
+    return Mystery()
+"""
 
 spec = spec_from_file_location("evaluate_script", SCRIPT)
 assert spec is not None
@@ -54,7 +72,7 @@ def evaluated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, with a report."""
     path = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(trained, path)
-    assert script.main([str(path), "--limit", "60"]) == 0
+    assert script.main([str(path), "--limit", "60", "--quick"]) == 0
     return path
 
 
@@ -81,17 +99,21 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 # What it writes.
 
 
-def test_an_evaluation_leaves_records_figures_and_a_page(evaluated: Path) -> None:
+def test_an_evaluation_leaves_records_tables_figures_and_a_page(evaluated: Path) -> None:
     files = {each.name for each in (evaluated / "evaluation").iterdir()}
     figures = ("band_certified_accuracy", "bound_layer", "bound_network", "certified_curve")
     figures += ("corrupted_accuracy", "corrupted_certified_accuracy", "filtered_accuracy")
     figures += ("learning_curves",)
-    assert files == {
-        "certificate.npz",
-        "records.jsonl",
-        "report.html",
-        *(f"{name}.png" for name in figures),
-    }
+    tables = {"records.jsonl", "summary.csv", "examples.csv"}
+    assert files >= {"cache", "certificate.npz", "report.html", *tables}
+    assert files >= {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+
+
+def test_every_probe_but_one_is_part_of_it(evaluated: Path) -> None:
+    assert set(probes.ORDER) == set(probes.names()) - {"smoothing"}
+    assert len(probes.ORDER) == len(set(probes.ORDER))
+    cached = {each.name.rsplit("-", 1)[0] for each in (evaluated / "evaluation" / "cache").iterdir()}
+    assert cached >= set(probes.ORDER)
 
 
 def test_the_certificate_of_an_evaluation_is_proved_again(evaluated: Path, capsys) -> None:
@@ -147,26 +169,64 @@ def test_the_network_is_left_as_it_was(trained: Path, evaluated: Path) -> None:
 def test_the_same_command_gives_the_same_files(run: Path) -> None:
     command = [str(run), "--limit", "20", "--probes", "certified", "dynamics"]
     contents = []
-    for _ in range(2):
-        assert script.main(command) == 0
-        files = sorted((run / "evaluation").iterdir())
+    for more in ([], [], ["--fresh"]):
+        assert script.main([*command, *more]) == 0
+        files = sorted(each for each in (run / "evaluation").iterdir() if each.is_file())
         contents.append({each.name: each.read_bytes() for each in files})
-    assert contents[0] == contents[1]
+    assert contents[0] == contents[1] == contents[2]
 
 
-def test_figures_of_the_evaluation_before_are_gone(run: Path) -> None:
-    (run / "evaluation").mkdir()
-    (run / "evaluation" / "filtered_accuracy.png").write_bytes(b"old")
-    (run / "evaluation" / "notes.txt").write_text("mine")
-    assert script.main([str(run), "--limit", "9", "--probes", "certified"]) == 0
-    files = {each.name for each in (run / "evaluation").iterdir()}
-    assert files == {
-        "certificate.npz",
-        "certified_curve.png",
-        "notes.txt",
-        "records.jsonl",
-        "report.html",
-    }
+def test_several_runs_are_compared_image_by_image(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    model = Run.open(other).load_model()
+    with torch.no_grad():
+        model.get_parameter("head.bias").add_(torch.linspace(0, 0.5, 10))
+    Run.open(other).save_model(model)
+    command = [str(run), str(other), "--limit", "60", "--probes", "certified"]
+    assert script.main(command) == 0
+    home = tmp_path / "comparison_run_other"
+    assert f"Comparison: {home / 'report.html'}" in capsys.readouterr().out
+    text = (home / "comparison.jsonl").read_text(encoding="utf-8")
+    records = parse_records(text, home)
+    first, second = (
+        {r.name: r for r in read(path)}["accuracy"].value for path in (run, other)
+    )
+    differences = [r.value for r in records if r.name.endswith("difference/accuracy")]
+    assert differences == [pytest.approx(second - first)]
+    page = (home / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    for path in (run, other):
+        assert (path / "evaluation" / "report.html").is_file()
+
+
+def test_a_model_of_the_zoo_is_evaluated_untrained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["lipmlp_s", "--data", "digits", "--limit", "30", "--probes", "certified"]
+    assert script.main([*command, "--out", str(out)]) == 0
+    assert "30 of 599 test images of digits" in capsys.readouterr().out
+    assert "it was not trained" in (out / "report.html").read_text(encoding="utf-8")
+    assert verify.main([str(out / "certificate.npz")]) == 0
+
+
+def test_a_module_that_no_rule_covers_is_measured_and_said_to_be_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "mine.py"
+    source.write_text(MYSTERY)
+    out = tmp_path / "out"
+    command = [f"{source}:network", "--data", "digits", "--limit", "30", "--quick"]
+    assert script.main([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "Nothing is proved of this network" in said
+    assert "Certificate:" not in said
+    assert not (out / "certificate.npz").exists()
+    names = {record.name for record in parse_records((out / "records.jsonl").read_text(), out)}
+    assert {"accuracy", "attacked_accuracy", "corrupted_accuracy"} <= names
+    assert not {"certified_accuracy", "corrupted_certified_accuracy"} & names
 
 
 def test_probes_that_are_named_twice_run_once(run: Path) -> None:
@@ -184,7 +244,7 @@ def test_lines_without_a_terminal_tell_progress_results_and_the_report(
     assert script.main([str(run), "--limit", "30", "--probes", "certified", "frequency"]) == 0
     said = capsys.readouterr().out
     assert "clean images: 1/1" in said
-    assert "frequencies: 7/7" in said
+    assert "frequency: " in said
     assert "30 of 599 test images of digits" in said
     assert "certified at 36/255" in said
     assert "\x1b" not in said  # no colours, no bars
@@ -290,25 +350,29 @@ def test_a_broken_invariant_fails_and_writes_no_report(
     record = json.loads(lines[last])
     lines[last] = json.dumps({**record, "value": 0.5 * record["value"]})
     history.write_text("\n".join(lines) + "\n")
-    said = refusal([str(run), "--limit", "9"], capsys)
+    said = refusal([str(run), "--limit", "9", "--probes", "certified", "dynamics"], capsys)
     assert "Invariant broken: the last bound of the training" in said
-    assert not (run / "evaluation").exists()
+    assert [each.name for each in (run / "evaluation").iterdir()] == ["cache"]
 
 
 def test_an_evaluation_that_fails_leaves_the_report_before(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert script.main([str(run), "--limit", "9", "--probes", "certified"]) == 0
-    before = {each: each.read_bytes() for each in (run / "evaluation").iterdir()}
+
+    def files() -> dict[Path, bytes]:
+        return {each: each.read_bytes() for each in (run / "evaluation").glob("*.*")}
+
+    before = files()
 
     def full(*args: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(script, "write_atomic", full)
+    monkeypatch.setattr(writing, "write_atomic", full)
     capsys.readouterr()
     command = [str(run), "--limit", "10", "--probes", "certified"]
     assert refusal(command, capsys) == "error: No space left on device\n"
-    assert {each: each.read_bytes() for each in (run / "evaluation").iterdir()} == before
+    assert files() == before
 
 
 def test_an_interruption_is_told_in_a_line(
@@ -317,7 +381,7 @@ def test_an_interruption_is_told_in_a_line(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(script.Subject, "of", interrupted)
+    monkeypatch.setattr(Subject, "of", interrupted)
     assert script.main([str(run)]) == 130
     assert "interrupted" in capsys.readouterr().err
 
