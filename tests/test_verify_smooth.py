@@ -380,3 +380,27 @@ def test_tokens_of_several_images_are_not_averaged() -> None:
             checked(np.zeros(shape), np.ones(2), 1.0)
     with pytest.raises(ValueError, match="reshape"):
         checked(np.zeros((3, 2, 4)), np.ones(2), 1.0)
+
+
+def test_scores_of_tokens_far_from_the_origin_round() -> None:
+    """They are differences of squares: of numbers near 1e5, off by 1e-6."""
+    u = 1e5 + np.random.default_rng(0).normal(size=(2, 5, 1))
+    end, real = (
+        checked(u, np.ones(1), layers.attention.token_spread(4)),
+        averages(u[..., 0], np.ones(1)),
+    )
+    away = [float(abs(arb(float(end.x[c, i, 0])) - real[c][i])) for c in range(2) for i in range(5)]
+    assert 1e-7 < np.linalg.norm(away) <= float(end.error[0])
+
+
+@pytest.mark.parametrize("function", ["gelu", "gelu_tanh", "silu"])
+def test_slopes_beyond_one_are_not_taken_in_blocks(function, tmp_path, capsys) -> None:
+    """Of a file without images, in which nothing else is wrong."""
+    for name, accepted in (("tanh", True), ("softsign", True), (function, False)):
+        meta, arrays = copy.deepcopy(parts())
+        data = ("images", "labels", "logits", "radii")
+        arrays |= {key: arrays[key][:0] for key in data}
+        meta |= {"error": 1e9, "lipschitz": 1e9}
+        _in_block(name)(meta, arrays)
+        assert (check(meta, arrays, tmp_path) == 0) == accepted, capsys.readouterr().err
+    assert "slopes in a block" in capsys.readouterr().err
