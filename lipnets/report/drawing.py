@@ -19,6 +19,10 @@ COLORS = {  # the name of the page's CSS variable: the colour on paper
     "line": "#dfe2e6",
     "first": "#1f5fae",
     "second": "#b9551c",
+    "third": "#2f7d4f",
+    "fourth": "#7d4aa8",
+    "fifth": "#8a6a00",
+    "sixth": "#b02a63",
 }
 
 P = ParamSpec("P")

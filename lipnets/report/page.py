@@ -5,16 +5,15 @@ __all__ = ["Facts", "figures", "page"]
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ..records import Record
-from . import drawing, numbers
+from . import drawing
 from .sections import SECTIONS
 from .summary import grouped
+from .templates import environment, read
 from .verdict import RADIUS, at_radius, tiles
 
 
@@ -65,23 +64,7 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
     Returns:
         The document.
     """
-    groups = grouped(records)
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=PackageLoader("lipnets", "report"),
-    )
-    environment.filters |= {
-        "bound": numbers.bound,
-        "count": numbers.count,
-        "percent": numbers.percent,
-        "radius": numbers.radius,
-        "radius_name": numbers.radius_name,
-        "slope": numbers.slope,
-    }
-    environment.globals["interval"] = numbers.interval
+    groups, templates = grouped(records), environment()
     context = {
         "facts": facts,
         "first": {name: group[0] for name, group in groups.items()},
@@ -90,21 +73,17 @@ def page(records: Sequence[Record], facts: Facts, drawn: Mapping[str, Figure]) -
     }
     sections = []
     for section in SECTIONS:
-        template = environment.get_template(f"sections/{section.name}.html")
+        template = templates.get_template(f"sections/{section.name}.html")
         body = template.render(**context, **section.view(groups))
         if body.strip():
             sections.append({"name": section.name, "title": section.title, "body": Markup(body)})
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         **context,
-        css=Markup(_read("page.css")),
+        css=Markup(read("page.css")),
         sections=sections,
-        script=Markup(_read("page.js")),
+        script=Markup(read("page.js")),
         tiles=list(tiles(groups)),
         verdict=at_radius(groups, "certified_accuracy"),
         verdict_radius=RADIUS,
         values=math.prod(facts.shape),
     )
-
-
-def _read(name: str) -> str:
-    return (files("lipnets.report") / name).read_text(encoding="utf-8")

@@ -4,24 +4,32 @@ __all__ = ["SECTIONS", "Groups", "Line", "Section"]
 
 from ._section import Groups, Line, Section
 from .bands import bands
+from .calibration import calibration
 from .certified import certified, examples
 from .corruptions import corruptions
+from .cost import cost
+from .detection import detection
 from .frequency import frequency
 from .rounding import rounding
 from .shifts import shifts
+from .smoothing import smoothing
 from .tightness import checks, tightness
 from .training import evolution, training
 
 SECTIONS = (
     certified,
+    smoothing,
     rounding,
     bands,
     examples,
     corruptions,
     shifts,
+    detection,
     frequency,
     training,
     evolution,
+    calibration,
+    cost,
     tightness,
     checks,
 )

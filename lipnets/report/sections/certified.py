@@ -3,6 +3,7 @@
 __all__ = ["certified", "examples"]
 
 from collections.abc import Iterator
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -35,5 +36,28 @@ def _summary(groups: Groups) -> Iterator[Line]:
             yield "Lipschitz bound", numbers.bound(record.value, 4), ""
 
 
-certified = Section("certified", "Certified accuracy", _figures, summary=_summary)
+def _view(groups: Groups) -> dict[str, Any]:
+    """A row for each kind of certificate and its images, and one for what stays among few classes."""
+    kinds: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in groups.get("mean_radius_by", ()):
+        name, count = record.details["certificate"], record.count or 0
+        row = {"name": name.replace("_", " "), "mean": record.value, "shares": [], "count": count}
+        kinds[name, count] = row
+    for record in groups.get("certified_accuracy_by", ()):
+        kinds[record.details["certificate"], record.count or 0]["shares"].append(record)
+    tops: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in groups.get("certified_accuracy_top", ()):
+        keeps, top = record.details["keeps"], record.details["top"]
+        what = "the set of" if keeps == "set" else "the class among"
+        row = tops.setdefault((keeps, top), {"name": f"{what} the first {top}", "shares": []})
+        row["shares"].append(record)
+    order = sorted(kinds.values(), key=lambda row: (-row["count"], row["mean"]))
+    return {
+        "kinds": order,
+        "refined": any(name in ("tightened", "local") for name, _ in kinds),
+        "tops": [row for _, row in sorted(tops.items())],
+    }
+
+
+certified = Section("certified", "Certified accuracy", _figures, _view, _summary)
 examples = Section("examples", "Some of the images")
