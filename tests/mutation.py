@@ -32,7 +32,7 @@ TESTS = {
     "rounding_elementwise": ["test_rounding.py", "layers/test_layer_rounding.py"],
     "operations": ["test_certify.py", "test_verify.py"],
     "exact": ["test_exact.py", "test_verify.py"],
-    "verify": ["test_verify.py"],
+    "verify": ["test_verify.py", "test_verify_attacks.py", "test_verify_smooth.py"],
     "bands": ["test_bands.py"],
     "tighter/frequencies": ["test_frequencies.py"],
     **{

@@ -18,7 +18,13 @@ from lipnets.program import Affine
 from lipnets.rounding import Analysis
 from lipnets.tighter import frequencies
 from lipnets.tighter.chains import bounded, flattened
-from lipnets.tighter.frequencies import _Circulant, _Survey, frequency_bound, frequency_costs
+from lipnets.tighter.frequencies import (
+    _Circulant,
+    _State,
+    _Survey,
+    frequency_bound,
+    frequency_costs,
+)
 
 EFFORT = 1e10
 
@@ -384,3 +390,30 @@ def test_even_kernels_read_one_pixel_more_behind_than_before(mode) -> None:
         found = frequency_bound([block[0]], (1, 16), Analysis(), EFFORT)
         assert found is not None
         assert true <= found.value <= constant + 1e-3
+
+
+def test_costs_end_where_no_longer_one_has_a_proof() -> None:
+    operations = [conv(2, 2).eval(), nn.ReLU(), nn.MaxPool2d(2), conv(2, 2).eval()]
+    costs = frequency_costs(operations, (2, 6, 6), Analysis())
+    assert len(costs) == 2
+    assert costs[0] <= costs[1] < math.inf
+
+
+def test_what_a_stride_rounds_grows_with_what_is_averaged() -> None:
+    """Sums of two numbers over √2 are off by a part of their size: bounds of larger ones are larger."""
+    strided = nn.Sequential(conv(1, 1, 2, stride=2, padding=0, padding_mode="circular")).eval()
+    analysis = Analysis()
+    survey = _Survey(analysis, (1, 4, 4))
+    assert survey.add(strided)
+    points = survey.points()
+    assert points is not None
+    circulant = _Circulant(strided, analysis, survey, points)
+    matrix = torch.randn(3, 4, 1, 2, dtype=torch.complex128)
+    for scale in (1.0, 2.0**20, 2.0**-20):
+        state = _State(scale * matrix, torch.zeros(3), math.inf, (2, 2), False)
+        after = circulant._dropped(state, (2, 2))
+        largest = (scale * matrix).abs().square().sum(dim=(1, 2, 3)).sqrt()
+        assert (after.error >= 2.0**-53 * largest).all()
+        assert (after.error <= 2.0**-48 * largest).all()
+        blocks = scale * matrix.unflatten(1, (2, 2))
+        torch.testing.assert_close(after.matrix[:, 0], blocks.sum(dim=(1, 2)) / 2)
