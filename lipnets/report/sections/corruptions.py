@@ -44,7 +44,7 @@ def _severities(cells: Sequence[Record]) -> Figure:
     ax.annotate(
         "without corruption",
         (0.02, clean),
-        (0, -10 if below else 3),
+        (0, -11 if below else 6),
         xycoords=at,
         textcoords="offset points",
         color=COLORS["muted"],
