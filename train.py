@@ -4,14 +4,11 @@ import argparse
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 # Threads that wait by spinning make a busy machine ten times slower.  Torch reads this once.
@@ -33,6 +30,7 @@ from lipnets.linalg import show as rounded_up
 from lipnets.metrics import RADII, accuracy, certified_accuracy
 from lipnets.records import Record
 from lipnets.runs import Run, RunError, UnwritableError
+from lipnets.stopping import Stop, TerminatedError
 from lipnets.training import NonFiniteLossError, Step
 
 EXAMPLES = """examples:
@@ -51,20 +49,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def alone(arguments: Sequence[str] | None) -> int:
-    """Runs the command in this process; mistakes are told in a sentence."""
-    args = parse(arguments)
+    """Runs the command in this process, until it ends or is told to."""
+    args, stop = parse(arguments), Stop()
+    with stop.on_sigterm():
+        return answered(args, stop)
+
+
+def answered(args: argparse.Namespace, stop: Stop) -> int:
+    """Runs the command; mistakes are told in a sentence."""
     try:
         if args.schema:
             print(json.dumps(json_schema(), indent=2))
         elif args.list:
             print_names()
         else:
-            with ending_on_sigterm():
-                train(args, Console())
+            train(args, Console(), stop)
     except KeyboardInterrupt as end:
-        what = "interrupted" if type(end) is KeyboardInterrupt else "ended by SIGTERM"
+        terminated = isinstance(end, TerminatedError)
+        what = "ended by SIGTERM" if terminated else "interrupted"
         print(f"\n{what}{how_to_resume(args)}", file=sys.stderr)
-        return 130 if type(end) is KeyboardInterrupt else 143
+        return 143 if terminated else 130
     except NonFiniteLossError as error:
         kept = f"{args.out} keeps the history, and the states that were saved"
         print(
@@ -81,27 +85,6 @@ def alone(arguments: Sequence[str] | None) -> int:
         print(f"error: this network cannot be certified: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, which clusters send some time before SIGKILL."""
-
-
-@contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the command as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def tell(sentence: str) -> None:
@@ -141,9 +124,9 @@ def how_to_resume(args: argparse.Namespace) -> str:
     """How to go on after an interruption, as the end of a message."""
     if args.out is None or not (args.out / "config.yaml").is_file():
         return ": nothing was written"
-    return (
-        f": to go on from the last state that was saved, python train.py --resume --out {args.out}"
-    )
+    python = f"torchrun --nproc-per-node={os.environ.get('LOCAL_WORLD_SIZE', distributed.size())}"
+    python = python if distributed.started() else "python"
+    return f": to go on from the last state that was saved, {python} train.py --resume --out {args.out}"
 
 
 def print_names() -> None:
@@ -163,14 +146,14 @@ def print_names() -> None:
         print(f"{kind}:\n  {', '.join(names)}")
 
 
-def train(args: argparse.Namespace, console: Console) -> None:
+def train(args: argparse.Namespace, console: Console, stop: Stop) -> None:
     """Trains a network, or goes on with it, and prints what came out."""
     started = time.monotonic()
     device = find_device(distributed.device_name(args.device))
     if args.tensorboard:
         check_tensorboard()
     with ExitStack() as stack:  # of locks
-        train_alone(args, console, device, started, stack)
+        train_alone(args, console, device, started, stack, stop)
 
 
 def train_alone(
@@ -179,6 +162,7 @@ def train_alone(
     device: torch.device,
     started: float,
     stack: ExitStack,
+    stop: Stop,
 ) -> None:
     """Trains, and keeps other processes from the run directory as long as `stack` is open."""
     # Others are told by the first process what to train, and wait until its files are in order.
@@ -211,9 +195,11 @@ def train_alone(
     follow = (
         stack.enter_context(closing(tensorboard.Board(run))) if args.tensorboard and run else None
     )
-    with progress(console, config, dataset) as show:
-        for step, records in experiment.train(run, config, dataset, untrained):
+    with progress(console, config, dataset) as show, stop.between_steps():
+        for step, records in experiment.train(run, config, dataset, untrained, stop):
             show(step, records)
+            if stop.decided:
+                raise TerminatedError
             if follow is not None:
                 follow.add(records)
             moments = [*moments[:1], (step.epoch, time.monotonic())]

@@ -22,7 +22,10 @@ __all__ = [
     "is_first",
     "parallel",
     "rank",
+    "size",
     "started",
+    "tell_first",
+    "was_told",
     "whole_batch",
 ]
 
@@ -30,9 +33,10 @@ import io
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -52,6 +56,10 @@ Forward = Callable[[Tensor], Tensor]  # images (B, C, H, W) to logits (B, K)
 # The first rank may certify for hours while others wait; torchrun ends all when one of them fails.
 _PATIENCE = timedelta(days=7)
 _HEARING = timedelta(seconds=5)  # what the first rank has to tell the mistake that all ranks made
+_EAR = 1.0  # seconds between two looks at what others have told
+
+_store: Store | None = None  # what ranks tell each other in besides collectives, from `command` on
+_looked = 0.0  # when the first rank last did
 
 
 def started() -> bool:
@@ -69,6 +77,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def size() -> int:
+    """The number of processes that compute together."""
+    return dist.get_world_size() if started() else 1
+
+
 def command(main: Callable[[], int]) -> int:
     """Runs a command, together with the other processes if `torchrun` started this one.
 
@@ -80,7 +93,8 @@ def command(main: Callable[[], int]) -> int:
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         return main()
     shared, number, count = next(rendezvous("env://"))
-    store = PrefixStore("lipnets", shared)
+    global _store
+    _store = store = PrefixStore("lipnets", shared)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_PATIENCE)
     status = _lead(main, store) if number == 0 else _follow(main, store)
@@ -123,9 +137,31 @@ def gathered(value: T) -> list[T]:
     """The values of all ranks, in their order: plain data."""
     if not started():
         return [value]
-    values: list[Any] = [None] * dist.get_world_size()
+    values: list[Any] = [None] * size()
     dist.all_gather_object(values, value)
     return values
+
+
+def tell_first(word: str) -> None:
+    """Tells the first rank something, from any rank, at any time: see `was_told`."""
+    if _store is not None:
+        with suppress(RuntimeError):  # there is nobody to tell
+            _store.set(word, "")
+
+
+def was_told(word: str) -> bool:
+    """Whether a rank has told the first one this; on the first, which looks once a second at most.
+
+    It is told everything if `torchrun`, which keeps what is told, is gone.
+    """
+    global _looked
+    if _store is None or time.monotonic() < _looked + _EAR:
+        return False
+    _looked = time.monotonic()
+    try:
+        return _store.check([word])
+    except RuntimeError:
+        return True
 
 
 def parallel(model: nn.Module) -> nn.Module:
@@ -187,7 +223,7 @@ class _Part:
     @classmethod
     def of(cls, whole: int) -> "_Part":
         """That of this rank: parts differ by one example at most."""
-        share, more = divmod(whole, dist.get_world_size())
+        share, more = divmod(whole, size())
         start = rank() * share + min(rank(), more)
         return cls(start, start + share + (rank() < more), whole)
 
@@ -306,7 +342,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         [gradient], part = gradients, ctx.part
-        return gradient[part.start : part.stop] * dist.get_world_size(), None
+        return gradient[part.start : part.stop] * size(), None
 
 
 def _lead(main: Callable[[], int], store: Store) -> int:
@@ -317,7 +353,8 @@ def _lead(main: Callable[[], int], store: Store) -> int:
             return 1
         raise
     finally:
-        store.set("ended", "")
+        with suppress(RuntimeError):  # torchrun is gone
+            store.set("ended", "")
 
 
 def _follow(main: Callable[[], int], store: Store) -> int:
@@ -333,7 +370,11 @@ def _follow(main: Callable[[], int], store: Store) -> int:
     if status:
         try:
             store.wait(["ended"], _HEARING)
-        except RuntimeError:
+        except dist.DistStoreError:  # it has not
             store.set("failed", "")
             sys.stderr.write(f"rank {rank()}: {said.getvalue()}")
+        except (
+            RuntimeError
+        ):  # torchrun is gone, and with it all who could be told; the first rank says so
+            pass
     return status

@@ -5,7 +5,7 @@ __all__ = ["ExperimentError", "build_model", "build_optimizer", "load_data", "tr
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -86,7 +86,11 @@ def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
 
 
 def train(
-    run: Run | None, config: Config, dataset: Dataset, untrained: Step
+    run: Run | None,
+    config: Config,
+    dataset: Dataset,
+    untrained: Step,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Step, list[Record]]]:
     """Trains a model, from the last state that was saved, and writes all that is to be kept.
 
@@ -102,6 +106,8 @@ def train(
         config: Its config.
         dataset: The data set.
         untrained: The model before the first step.
+        stop: Asked after each step: whether whoever asks for steps will ask for no more, so that a
+            state is saved there and then.
 
     Returns:
         An iterator of the steps taken, and of the records that were written after each; ahead of
@@ -215,7 +221,7 @@ def train(
                 seed=config.seed,
             ):
                 late = time.monotonic() - saved > 60 * config.record.state_minutes
-                due = late or step.index % steps == 0 or step.index == total
+                due = stop() or late or step.index % steps == 0 or step.index == total
                 if due:
                     _refuse_not_finite(model, step.index)
                 records = write(step)

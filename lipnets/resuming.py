@@ -11,6 +11,7 @@ import torch
 
 import lipnets
 
+from . import distributed
 from .data import Dataset
 from .runs import Run, RunError
 
@@ -24,6 +25,7 @@ def origin(dataset: Dataset, device: torch.device) -> dict[str, str]:
         "torch": str(torch.__version__),
         "device": f"{device.type} ({name})",
         "threads": str(torch.get_num_threads()),
+        "processes": str(distributed.size()),
     }
 
 

@@ -2,8 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -46,18 +50,43 @@ sys.modules[spec.name] = cases  # data classes look it up
 spec.loader.exec_module(cases)
 
 
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+RUN: dict[str, Any] = {
+    "text": True,
+    "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+    "cwd": HERE.parent,
+}
+
+
 def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """What comes of a script with two processes."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=HERE.parent,
-    )
+    command = [sys.executable, *LAUNCHER, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=300, **RUN)
+
+
+@contextmanager
+def running(*arguments: object, said: Path) -> "Iterator[subprocess.Popen[str]]":
+    """A script with two processes, which are killed if they are still there at the end."""
+    command = [sys.executable, *LAUNCHER, *map(str, arguments)]
+    with said.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, **RUN) as started:
+        try:
+            yield started
+        finally:
+            for process in [*ranks(started), started.pid] if started.poll() is None else []:
+                os.kill(process, signal.SIGKILL)
+
+
+def ranks(launcher: "subprocess.Popen[str]") -> list[int]:
+    """The processes that a launcher has started, in their order."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    return sorted(map(int, children.split()))
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +270,67 @@ sys.exit(distributed.command(main))
     assert done.returncode == 1
     assert done.stderr.count("ValueError: only here") == 1, done.stderr
     assert "closed" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+@pytest.mark.parametrize("who", ["launcher", "first", "second", "all", "launcher, killed"])
+def test_sigterm_keeps_the_last_step_and_goes_on_to_the_same_bits(tmp_path: Path, who: str) -> None:
+    """In an epoch of so many steps that no state is due."""
+    tree = {**CONFIG, "schedule": {"epochs": 1, "max_steps": 400}, "record": {}}
+    tree["data"] = {**CONFIG["data"], "batch_size": 2, "limit": None}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    out, said = tmp_path / "run", tmp_path / "said"
+    with running(SCRIPT, tmp_path / "config.yaml", "--out", out, said=said) as started:
+        wait_until(lambda: (out / "history.jsonl").exists())
+        processes = ranks(started)
+        chosen = {"first": processes[:1], "second": processes[1:], "all": [*processes]}
+        for each in chosen.get(who, []):
+            os.kill(each, signal.SIGTERM)
+        if who not in chosen or who == "all":
+            started.send_signal(signal.SIGKILL if "killed" in who else signal.SIGTERM)
+        assert started.wait(60) != 0
+        wait_until(lambda: not any(Path(f"/proc/{each}/cmdline").exists() for each in processes))
+    told = said.read_text()
+    again = f"torchrun --nproc-per-node=2 train.py --resume --out {out}"
+    assert (
+        told.count(f"ended by SIGTERM: to go on from the last state that was saved, {again}") == 1
+    )
+    assert 'train.py", line' not in told, told
+    with Run(out).lock():  # nobody holds it
+        state = Run(out).load_state()
+    assert state is not None
+    assert 0 < state["step"] < 400
+    done = torchrun(SCRIPT, "--resume", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    straight = torchrun(SCRIPT, tmp_path / "config.yaml", "--out", tmp_path / "straight")
+    assert straight.returncode == 0, straight.stderr
+    for name in ("model.safetensors", "history.jsonl", "certificate.npz"):
+        assert (out / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_another_torchrun_on_a_run_directory_is_refused_and_does_no_harm(tmp_path: Path) -> None:
+    tree = {**CONFIG, "schedule": {"epochs": 10000}, "record": {}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    out, said = tmp_path / "run", tmp_path / "said"
+    with running(SCRIPT, tmp_path / "config.yaml", "--out", out, said=said) as started:
+        wait_until(lambda: (out / "state/b.state").exists())
+        for arguments, told in [
+            (("--resume",), f"trains in {out}: wait until it ends"),
+            ((tmp_path / "config.yaml",), f"{out} exists and was left as it is"),
+        ]:
+            other = torchrun(SCRIPT, *arguments, "--out", out)
+            assert other.returncode == 1
+            assert other.stderr.count("error: ") == 1, other.stderr
+            assert told in other.stderr
+        assert started.poll() is None
+        started.terminate()
+        assert started.wait(60) != 0
+    assert "ended by SIGTERM" in said.read_text()
+    with Run(out).lock():
+        assert Run(out).load_state() is not None
 
 
 # Alone.

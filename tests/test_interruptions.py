@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lipnets.runs import Run
+
 CASES = Path(__file__).with_name("interruption_cases.py")
 CONFIG = {
     "data": {
@@ -137,12 +139,14 @@ def test_a_training_that_is_killed_thirty_times_goes_on_to_the_same_bits(
     assert kill_until_it_ends(trainings, straight, tmp_path, drawn(seed, 30)) >= 20
 
 
-def test_sigterm_ends_as_a_key_does_and_says_how_to_go_on(
+def test_sigterm_keeps_the_last_step_and_says_how_to_go_on(
     trainings: Trainings, straight: Path, tmp_path: Path
 ) -> None:
+    """In the midst of a long epoch: no state is due before its end."""
     out, said = tmp_path / "run", tmp_path / "said"
-    arguments = (str(straight / "config.yaml"), "schedule.epochs=500", "--out", str(out))
-    moment = {"until": str(out / "state/a.state"), "seconds": 0.1, "signal": signal.SIGTERM}
+    arguments = (str(straight / "config.yaml"), "data={name: digits, batch_size: 1}")
+    arguments += ("record={drivers: null}", "--out", str(out))
+    moment = {"until": str(out / "history.jsonl"), "seconds": 0.5, "signal": signal.SIGTERM}
     status = trainings.train(*arguments, said=said, **moment)
     assert status == 143, said.read_text()
     told = said.read_text()
@@ -151,3 +155,6 @@ def test_sigterm_ends_as_a_key_does_and_says_how_to_go_on(
         f"python train.py --resume --out {out}" in told
     )
     assert not list(out.rglob("*.part"))
+    state = Run.open(out).load_state()
+    assert state is not None
+    assert 0 < state["step"] < 1198
