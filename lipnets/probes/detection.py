@@ -22,7 +22,7 @@ from ._registry import Probe, presets, registry
 from .invariants import Pairs
 from .subject import Subject
 
-_BARS = 40
+_BARS = 24
 
 
 @registry.register

@@ -43,7 +43,7 @@ def histograms(records: Sequence[Record]) -> Figure:
         ax.set_yticks([])
         ax.tick_params(length=0)
         ax.spines["left"].set_visible(False)
-        if place <= len(records) - _COLUMNS:
+        if place <= (rows - 1) * _COLUMNS:
             ax.set_xticklabels([])
     score = records[0].details["score"]
     figure.supxlabel(
