@@ -16,7 +16,7 @@ from ._registry import Probe, presets, registry
 from .invariants import require
 from .subject import Subject
 
-presets("bands", quick={"gradients": 16}, full={"gradients": None})
+presets("bands", quick={"edges": (0.125, 0.25), "gradients": 16}, full={"gradients": None})
 
 
 @registry.register

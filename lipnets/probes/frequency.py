@@ -16,7 +16,7 @@ from ._registry import Probe, presets, registry
 from .invariants import Pairs, require
 from .subject import Subject
 
-presets("frequency", quick={"limit": 48}, full={"limit": None})
+presets("frequency", quick={"limit": 40}, full={"limit": None})
 
 _ENERGIES = (0.1, 0.25, 0.5, 0.75, 0.9)
 

@@ -32,7 +32,7 @@ from .subject import Subject
 _BETA = 0.75  # of the score
 _MOST = 12  # bands: 4096 coalitions
 
-presets("shapley", quick={"limit": 12}, full={"limit": 1000})
+presets("shapley", quick={"bands": 6, "limit": 24}, full={"limit": 1000})
 
 
 @registry.register

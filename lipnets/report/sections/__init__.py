@@ -10,7 +10,9 @@ from .corruptions import corruptions
 from .cost import cost
 from .detection import detection
 from .frequency import frequency
+from .response import response
 from .rounding import rounding
+from .sensitivity import sensitivity
 from .shifts import shifts
 from .smoothing import smoothing
 from .tightness import checks, tightness
@@ -26,6 +28,8 @@ SECTIONS = (
     shifts,
     detection,
     frequency,
+    sensitivity,
+    response,
     training,
     evolution,
     calibration,

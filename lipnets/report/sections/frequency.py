@@ -3,20 +3,33 @@
 __all__ = ["frequency"]
 
 from collections.abc import Iterator
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from .. import plots
+from .. import frequencies, plots
 from ._section import Groups, Line, Section
 
 
 def _figures(groups: Groups) -> dict[str, Figure]:
-    points = groups.get("filtered_accuracy")
-    if not points:
-        return {}
-    details = points[0].details
-    curves = plots.filter_curves(points, details["unfiltered"], details["chance"])
-    return {"filtered_accuracy": curves}
+    drawn = {}
+    if "filtered_accuracy" in groups:
+        points = groups["filtered_accuracy"]
+        details = points[0].details
+        curves = plots.filter_curves(points, details["unfiltered"], details["chance"])
+        drawn["filtered_accuracy"] = curves
+    if "equal_energy_accuracy" in groups:
+        drawn["equal_energy"] = frequencies.equal_energy(groups["equal_energy_accuracy"])
+    if "shapley" in groups:
+        drawn["shapley"] = frequencies.contributions(groups["shapley"])
+    return drawn
+
+
+def _view(groups: Groups) -> dict[str, Any]:
+    return {
+        "areas": {r.details["filter"]: r for r in groups.get("filter_area", ())},
+        "shapley_score": next(iter(groups.get("shapley_score", ())), None),
+    }
 
 
 def _summary(groups: Groups) -> Iterator[Line]:
@@ -31,4 +44,6 @@ def _summary(groups: Groups) -> Iterator[Line]:
             yield what, f"ρ {sign} {radius}", "suffice for half the accuracy"
 
 
-frequency = Section("frequency", "Which spatial frequencies it uses", _figures, summary=_summary)
+frequency = Section(
+    "frequency", "Which spatial frequencies it uses", _figures, _view, summary=_summary
+)
