@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from lipnets.records import Record
 from lipnets.report import Facts, figures, page, summary
-from lipnets.report.frequencies import heat_maps
+from lipnets.report.frequencies import gain_curves, heat_maps, power_spectrum
 from lipnets.report.summary import grouped
 
 
@@ -31,7 +32,7 @@ def heat(name: str, table: list[list[float]], norm: float, limit: float | None) 
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measured() -> list[Record]:
     table = [[0.0, 0.1, 0.2, 0.1], [0.3, 0.4, 1.0, 0.4], [0.0, 0.1, 0.2, 0.1]]
     found = [heat("heatmap_error", table, norm, norm / 4) for norm in (1.0, 2.0)]
@@ -96,6 +97,16 @@ def measured() -> list[Record]:
     return found
 
 
+@pytest.fixture(scope="module")
+def drawn(measured: list[Record]) -> dict[str, Figure]:
+    return figures(measured)
+
+
+@pytest.fixture(scope="module")
+def text(measured: list[Record], drawn: dict[str, Figure], facts: Facts) -> str:
+    return page(measured, facts, drawn)
+
+
 def lines(ax: Axes) -> dict[str, list[list[float]]]:
     return {str(line.get_label()): line.get_xydata().tolist() for line in ax.get_lines()}
 
@@ -115,18 +126,19 @@ def test_maps_are_tinted_by_their_numbers_on_one_scale(measured: list[Record]) -
                 assert sum(alphas) == pytest.approx(table[i][j], abs=0.5 / 24)
 
 
-def test_gains_are_roots_of_powers_of_rings_that_exist(measured: list[Record]) -> None:
-    (ax,) = figures(measured)["jacobian_power"].axes
-    drawn = lines(ax)
-    assert drawn["all logits"] == [[0, 2], [1, 1]]
-    assert drawn["lead of the winner"] == [[0, 1], [1, 0.5]]
+def test_gains_are_roots_of_powers_of_rings_that_exist(
+    measured: list[Record], drawn: dict[str, Figure]
+) -> None:
+    (ax,) = drawn["jacobian_power"].axes
+    assert lines(ax)["all logits"] == [[0, 2], [1, 1]]
+    assert lines(ax)["lead of the winner"] == [[0, 1], [1, 0.5]]
     assert "bound L" not in [text.get_text() for text in ax.texts]
-    (ax,) = figures([*measured, record("bound/network", 2.5)])["jacobian_power"].axes
+    (ax,) = power_spectrum(grouped(measured)["jacobian_power"], 2.5).axes
     assert "bound L" in [text.get_text() for text in ax.texts]
 
 
-def test_bars_are_contributions(measured: list[Record]) -> None:
-    (ax,) = figures(measured)["shapley"].axes
+def test_bars_are_contributions(drawn: dict[str, Figure]) -> None:
+    (ax,) = drawn["shapley"].axes
     bars = [patch for patch in ax.patches if hasattr(patch, "get_height")]
     assert [bar.get_height() for bar in bars] == [0.5, -0.25]  # pyright: ignore
     low, high = ax.get_ylim()
@@ -134,14 +146,16 @@ def test_bars_are_contributions(measured: list[Record]) -> None:
     assert high > 0.6
 
 
-def test_filters_are_drawn_over_energies(measured: list[Record]) -> None:
-    drawn = lines(figures(measured)["equal_energy"].axes[0])
-    assert drawn["its lowest frequencies"] == [[25, 0.25], [75, 0.5]]
-    assert drawn["its highest, and the mean"] == [[25, 0.3], [75, 0.7]]
+def test_filters_are_drawn_over_energies(drawn: dict[str, Figure]) -> None:
+    found = lines(drawn["equal_energy"].axes[0])
+    assert found["its lowest frequencies"] == [[25, 0.25], [75, 0.5]]
+    assert found["its highest, and the mean"] == [[25, 0.3], [75, 0.7]]
 
 
-def test_every_convolution_has_a_panel_and_the_product_one(measured: list[Record]) -> None:
-    panels = [ax for ax in figures(measured)["layer_gain"].axes if ax.get_visible()]
+def test_every_convolution_has_a_panel_and_the_product_one(
+    measured: list[Record], drawn: dict[str, Figure]
+) -> None:
+    panels = [ax for ax in drawn["layer_gain"].axes if ax.get_visible()]
     assert [ax.get_title(loc="left") for ax in panels] == ["backbone.0", "backbone.2", "product"]
     many = [
         record(
@@ -149,12 +163,11 @@ def test_every_convolution_has_a_panel_and_the_product_one(measured: list[Record
         )
         for i in range(20)
     ]
-    titles = [ax.get_title(loc="left") for ax in figures(many)["layer_gain"].axes]
+    titles = [ax.get_title(loc="left") for ax in gain_curves(many, None).axes]
     assert [title for title in titles if title] == ["0", "3", "6", "10", "13", "16", "19"]
 
 
-def test_dots_are_roots_of_means_of_squares(measured: list[Record]) -> None:
-    drawn = figures(measured)
+def test_dots_are_roots_of_means_of_squares(drawn: dict[str, Figure]) -> None:
     dots = next(iter(drawn["response_change"].axes[0].get_lines())).get_xydata().tolist()
     assert dots == [
         [pytest.approx(math.sqrt(s)), pytest.approx(2 * math.sqrt(s))] for s in (1, 2, 3)
@@ -163,8 +176,8 @@ def test_dots_are_roots_of_means_of_squares(measured: list[Record]) -> None:
     assert [y for _, y in dots] == pytest.approx([10, 20, 30])
 
 
-def test_the_page_says_what_was_recorded(measured: list[Record], facts: Facts) -> None:
-    text = " ".join(page(measured, facts, figures(measured)).split())
+def test_the_page_says_what_was_recorded(text: str) -> None:
+    said = " ".join(text.split())
     for words in (
         "Which spatial frequencies it uses",
         "Sensitivity by frequency",
@@ -177,7 +190,7 @@ def test_the_page_says_what_was_recorded(measured: list[Record], facts: Facts) -
         "0.25 and above",
         "Rank correlation: +0.88",
     ):
-        assert words in text, words
+        assert words in said, words
 
 
 def test_a_network_without_a_proof_is_told_no_limits(facts: Facts) -> None:
@@ -195,7 +208,6 @@ def test_lines_of_the_summary(measured: list[Record]) -> None:
     assert found["loss told by spectra"] == ("+0.88", "rank correlation, 3 cases")
 
 
-def test_colours_of_maps_turn_with_the_page(measured: list[Record], facts: Facts) -> None:
-    text = page(measured, facts, figures(measured))
+def test_colours_of_maps_turn_with_the_page(text: str) -> None:
     assert "#1f5fae" not in text.split("</style>", 1)[1]
     assert "data:image/png" not in text.split('id="sensitivity"', 1)[1].split("</section>", 1)[0]
