@@ -29,6 +29,7 @@ _HOME = {  # public name: the module that defines it
     "rule": "bounds",
 }
 _MODULES = (
+    "attacks",
     "data",
     "layers",
     "losses",
@@ -43,7 +44,18 @@ _MODULES = (
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import data, layers, losses, models, onnx, optim, parametrizations, probes, recorders
+    from . import (
+        attacks,
+        data,
+        layers,
+        losses,
+        models,
+        onnx,
+        optim,
+        parametrizations,
+        probes,
+        recorders,
+    )
     from .audit import audit
     from .bounds import Bound, NotCertifiedError, lipschitz, rule
     from .certify import Certificate, certified_radii, certify
