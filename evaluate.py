@@ -34,7 +34,7 @@ from lipnets.linalg import UnsoundArithmeticError
 from lipnets.probes import PRESETS, InvariantError
 from lipnets.probes.subject import Tracker
 from lipnets.records import Record
-from lipnets.report import summary
+from lipnets.report import comparison_figures, comparison_page, summary
 from lipnets.runs import RunError, format_records
 
 T = TypeVar("T")
@@ -279,12 +279,10 @@ def write_comparison_of(found: Mapping[str, Sequence[Record]], out: Path, consol
         compared = compare(found)
     except ValueError as error:
         raise ExperimentError(f"these runs cannot be compared: {error}") from error
-    from lipnets.report import comparison
-
-    drawn = comparison.comparison_figures(found, compared)
+    drawn = comparison_figures(found, compared)
     files = {
         "comparison.jsonl": format_records(compared),
-        "report.html": comparison.comparison_page(list(found), found, compared),
+        "report.html": comparison_page(list(found), found, compared),
     }
     report = write_comparison(out, files, drawn)
     console.print(f"Comparison: {report}", highlight=False, soft_wrap=True)
