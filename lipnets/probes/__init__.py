@@ -18,6 +18,7 @@ __all__ = [
     "Probe",
     "Subject",
     "Uncertified",
+    "attacked",
     "bands",
     "build",
     "calibration",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 from ._registry import PRESETS, Probe, registry
+from .attacked import attacked
 from .bands import bands
 from .calibration import calibration
 from .certified import certified
