@@ -41,7 +41,7 @@ def luma(images: Tensor) -> Tensor:
 def floor_levels(images: Tensor) -> Tensor:
     """Grey levels 0, ..., 255 below values in [0, 1], as whole numbers of the same dtype.
 
-    A ten-thousandth of a level above what an image has is rounding: k/255 in float32 gives k.
+    What a value lacks of a level by less than a ten-thousandth is rounding: 1 − k/255 gives 255 − k.
     """
     return (images * 255 + 1e-4).floor()
 

@@ -216,6 +216,8 @@ def test_bytes_that_no_one_changed_are_kept() -> None:
     levels = torch.arange(256, dtype=torch.float32).reshape(1, 1, 16, 16)
     kept = mnist_c.corrupt(levels / 255, "identity", [0], quantize="floor")
     assert torch.equal((kept * 255).round(), levels)
+    inverted = mnist_c.corrupt(levels / 255, "stripe", [0], quantize="floor")
+    assert torch.equal((inverted * 255).round()[..., :4], 255 - levels[..., :4])
     with pytest.raises(ValueError, match="'floor' or None, got 'round'"):
         corrupt(levels / 255, "fog", 1, [0], quantize="round")
 
