@@ -22,7 +22,7 @@ _ENERGIES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @registry.register
-def frequency(limit: int | None = 1000, energies: Sequence[float] = _ENERGIES) -> Probe:
+def frequency(limit: int | None = 200, energies: Sequence[float] = _ENERGIES) -> Probe:
     """Builds the probe of the frequencies that a network needs, and of those that suffice.
 
     For each radius r in cycles per image, from 0 to beyond the corners of the spectrum, it yields

@@ -35,9 +35,9 @@ presets(
 @registry.register
 def heatmap(
     norms: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
-    across: int | None = 16,
+    across: int | None = 10,
     reach: int | None = None,
-    limit: int | None = 32,
+    limit: int | None = 16,
 ) -> Probe:
     """Builds the probe of plane waves, one frequency at a time: x ± v U with ‖U‖ = 1 in each channel.
 

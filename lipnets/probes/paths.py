@@ -31,7 +31,7 @@ presets("paths", quick={"lines": 32, "points": 48}, full={"lines": 1000, "points
 
 
 @registry.register
-def paths(lines: int = 200, points: int = 128, seed: int = 0) -> Probe:
+def paths(lines: int = 200, points: int = 64, seed: int = 0) -> Probe:
     """Builds the probe of outputs along straight lines between images.
 
     Half of the lines join images `"within"` a class, half `"between"` two.  Of the outputs p(s) at the

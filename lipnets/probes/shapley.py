@@ -39,7 +39,7 @@ presets("shapley", quick={"bands": 6, "limit": 24}, full={"limit": 1000})
 def shapley(
     bands: int = 8,
     baseline: Literal["zero", "noise", "image"] = "zero",
-    limit: int | None = 100,
+    limit: int | None = 50,
     seed: int = 0,
 ) -> Probe:
     """Builds the probe of what bands of frequencies contribute, over all 2^M coalitions of M bands.
