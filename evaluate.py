@@ -215,10 +215,10 @@ def examine(
         console.print(f"{target.name}: {target.title} on {target.dataset.name}", highlight=False)
         try:
             records = examination.examine(chosen, tell)
+            report = write_evaluation(target, records)
             certificate = examination.save_certificate()
         except ValueError as error:
             raise ExperimentError(f"the network does not fit the data: {error}") from error
-        report = write_evaluation(target, records)
     count, whole = examination.counts()
     images = f"{count} of {whole}" if count < whole else str(count)
     print_results(console, f"{images} test images of {target.dataset.name}", records)
