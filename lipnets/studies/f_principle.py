@@ -78,13 +78,16 @@ def f_principle(
         "data.batch_size": batch_size,
         "schedule.max_steps": steps,
     }
+    trees = {
+        name: lab.config({**changes, **common}).to_tree() for name, changes in networks.items()
+    }
     cells = {
         f"f_principle,{name},seed={seed}": {
-            "config": lab.config({**changes, **common, "seed": seed}).to_tree(),
+            "config": {**tree, "seed": seed},
             "frequencies": frequencies,
             "widths": list(widths),
         }
-        for name, changes in networks.items()
+        for name, tree in trees.items()
         for seed in seeds
     }
     found = iter(computed(lab, measure, cells).values())

@@ -76,14 +76,15 @@ def frequency_noise(
     waves: dict[str, Sequence[int] | None] = {"radial": None, "direction": list(direction)}
     cells = {}
     for name, (model, budget) in networks.items():
-        config = {
+        changes = {
             "model": model,
             "optimizer": {"name": "adam", "lr": lr},
             "data.batch_size": batch_size,
             "schedule.max_steps": steps,
         }
+        tree = lab.config(changes).to_tree()
         for seed in seeds:
-            base = {"config": lab.config({**config, "seed": seed}).to_tree(), "budget": budget}
+            base = {"config": {**tree, "seed": seed}, "budget": budget}
             of = f"noise,{name},seed={seed}"
             cells[of, "clean", 0.0] = {**base, "frequency": 0.0, "amount": 0.0, "direction": None}
             cells[of, "even", 0.0] = {**base, "frequency": 0.0, "amount": amount, "direction": None}
