@@ -1,6 +1,6 @@
 """Balls around images, within the box [0, 1]: lengths, projections, directions of ascent, noise."""
 
-__all__ = ["Norm", "ascent", "fit", "lengths", "noise", "project"]
+__all__ = ["Norm", "ascent", "fit", "lengths", "noise", "project", "to_plane"]
 
 import math
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from ..seeds import derived_seed
 
 Norm = Literal["l2", "linf"]
 
+_DOUBLINGS, _HALVINGS = 40, 30  # of steps to a plane
 _ROUNDS = 30  # of the projection: each clamps more coordinates, and few are needed
 
 
@@ -68,6 +69,45 @@ def fit(points: Tensor, centers: Tensor, radii: Tensor, norm: Norm) -> Tensor:
     inside = (radii * (1 - 1e-12) - 2**-52 * math.prod(centers.shape[1:]) ** 0.5).clamp_min(0)
     share = (inside / lengths(differences, norm).clamp_min(1e-300)).clamp(max=1)
     return (centers + differences * per_row(share, points)).clamp(0, 1)
+
+
+def to_plane(centers: Tensor, normals: Tensor, points: Tensor, norm: Norm) -> Tensor:
+    """The shortest ways from centers, within the box, to the planes through points with given normals.
+
+    They are clip(x + s n) − x with the least s ≥ 0 that arrives, or for ℓ∞ with the signs of n: what
+    they gain along the normal grows with s, so that s is found by bisection.
+
+    Arguments:
+        centers: The centers, in [0, 1], with shape (B, *S).
+        normals: The normals, with shape (B, *S).
+        points: The points of the planes, relative to the centers, with shape (B, *S).
+        norm: Of the lengths of ways.
+
+    Returns:
+        The ways, with shape (B, *S): not finite where none arrives, or where normals are not.
+    """
+    normals = normals / per_row(normals.flatten(1).abs().amax(dim=1), normals)
+    gains = (normals * points).flatten(1).sum(dim=1)
+    steps = normals if norm == "l2" else normals.sign()
+
+    def way(size: Tensor) -> Tensor:
+        return (centers + per_row(size, centers) * steps).clamp(0, 1) - centers
+
+    def arrives(size: Tensor) -> Tensor:
+        return (normals * way(size)).flatten(1).sum(dim=1) >= gains
+
+    low, high = torch.zeros_like(gains), lengths(points, "linf")
+    for _ in range(_DOUBLINGS):
+        there = arrives(high)
+        if there.all():
+            break
+        high = torch.where(there, high, 2 * high)
+    far = torch.where(arrives(high), 0.0, torch.nan)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        there = arrives(middle)
+        low, high = torch.where(there, low, middle), torch.where(there, middle, high)
+    return way(high) + per_row(far, centers)
 
 
 def ascent(

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..metrics import correct, margins
-from ._ascent import Tally
-from ._balls import Norm, fit, lengths, per_row
-from ._search import Found, Judge, counting, judge_of, median_margin, search
+from ..metrics import correct, margins, predictions
+from ._ascent import Objective, Tally
+from ._balls import Norm, fit, lengths, per_row, to_plane
+from ._losses import LOSSES
+from ._search import Found, Judge, counting, judge_of, median_margin, network_like, search
 
+_BEYOND = 1.01  # times the distance of a plane, at most
 _NEAR = 1.0001  # quotient of the ends of a bracket at which its search ends
 
 
@@ -26,7 +28,7 @@ def minimum_norm(
     targets: int | None = None,
     rounds: int = 10,
     steps: int = 30,
-    refinements: int = 6,
+    refinements: int = 3,
     first: float = 0.5,
     found: Found | None = None,
     survived: Tensor | None = None,
@@ -42,7 +44,9 @@ def minimum_norm(
 
     Each round attacks within a radius between the largest at which attacks failed and the distance
     of what was found so far, from where that lies.  As long as nothing was found, the radius doubles.
-    At last, what was found is drawn to the image as far as it stays wrong.
+    At last, what was found is drawn to the image as far as it stays wrong, and then turned to where the
+    plane of equal logits there is nearest to the image within the box: of a linear network, no point is
+    nearer.
 
     Arguments:
         network: The network, in evaluation mode.
@@ -53,7 +57,7 @@ def minimum_norm(
         targets: How many other classes a targeted loss aims at; by default all.
         rounds: The number of radii that are tried for an image, at most.
         steps: Those of each round.
-        refinements: How often what was found is drawn nearer at last.
+        refinements: How often what was found is drawn nearer and turned at last.
         first: The radius of the first round, in pixels.
         found: What attacks found before.
         survived: A radius at which attacks failed before, 0 if there is none, with shape (B,).
@@ -74,6 +78,7 @@ def minimum_norm(
     logits = counted(centers) if logits is None else logits.cpu().double()
     scale = median_margin(logits, labels) if scale is None else scale
     indices = torch.arange(len(images)) if indices is None else indices.cpu()
+    objective = Objective(network, LOSSES["targeted_margin"], scale, tally)
     bracket = _Bracket.around(centers, labels, logits, norm, found, survived)
     for _ in range(rounds if logits.shape[1] > 1 else 0):
         places, radii = bracket.next(first)
@@ -99,8 +104,10 @@ def minimum_norm(
         )
         bracket.close(places, radii, tried)
         bracket.refine(counted, places[tried.broken], times=1)
-    some = ((bracket.high > 0) & bracket.high.isfinite()).nonzero().flatten()
-    bracket.refine(counted, some, times=refinements)
+    for _ in range(refinements):
+        for some in bracket.wrong().split(batch_size):
+            bracket.turn(objective, counted, some)
+            bracket.refine(counted, some, times=2)
     return Found(bracket.images, bracket.logits, bracket.high.isfinite(), bracket.high)
 
 
@@ -159,6 +166,30 @@ class _Bracket:
         chosen = places[better]
         self.high[chosen] = moved[better]
         self.images[chosen], self.logits[chosen] = images[better], logits[better]
+
+    def wrong(self) -> Tensor:
+        """The places of the images for which a wrong one was found, and that are right themselves."""
+        return ((self.high > 0) & self.high.isfinite()).nonzero().flatten()
+
+    def turn(self, objective: Objective, judge: Judge, places: Tensor) -> None:
+        """Tries the points where the linearized network changes its class nearest to the images."""
+        classes = predictions(self.logits[places])
+        places, classes = places[classes >= 0], classes[classes >= 0]
+        if not len(places):
+            return
+        like = network_like(objective.network, self.images)
+        labels = self.labels[places].to(like.device)
+        points = self.images[places].to(like)
+        _, gradients, _ = objective(points, labels, classes.to(like.device))
+        centers, normals = self.centers[places], gradients.cpu().double()
+        moved = to_plane(centers, normals, self.images[places] - centers, self.norm)
+        # A little too far, though not as far as before: what is found can be drawn nearer.
+        beyond = (1 + self.high[places] / lengths(moved, self.norm)) / 2
+        images = (centers + per_row(beyond.clamp(max=_BEYOND), moved) * moved).clamp(0, 1)
+        nearer = lengths(images - centers, self.norm) < self.high[places]  # not if not a number
+        places, images = places[nearer], images[nearer]
+        if len(places):
+            self.take(places, images, judge(images))
 
     def refine(self, judge: Judge, places: Tensor, times: int) -> None:
         """Draws what was found nearer, along the line to the image, as far as it stays wrong.

@@ -1,6 +1,15 @@
 """The search for wrong images in given balls."""
 
-__all__ = ["Found", "Judge", "apgd", "counting", "judge_of", "median_margin", "search"]
+__all__ = [
+    "Found",
+    "Judge",
+    "apgd",
+    "counting",
+    "judge_of",
+    "median_margin",
+    "network_like",
+    "search",
+]
 
 import math
 from collections.abc import Callable
@@ -191,7 +200,7 @@ def judge_of(network: nn.Module, batch_size: int) -> Judge:
 
     @torch.no_grad()
     def judge(images: Tensor) -> Tensor:
-        like = _like(network, images)
+        like = network_like(network, images)
         parts = [network(batch.to(like, copy=True)) for batch in images.split(batch_size)]
         return torch.cat(parts).cpu().double()
 
@@ -234,7 +243,7 @@ class _Hunt:
         start: Tensor | None,
     ) -> None:
         """Ascends from the start of each row, until its image is broken or steps are used up."""
-        like = _like(self.objective.network, self.centers)
+        like = network_like(self.objective.network, self.centers)
         centers, radii = self.centers[owners].to(like), self.radii[owners].to(like)
         places, inverse = owners.unique(return_inverse=True)
         drawn = noise(centers, indices[places], self.norm, seed)[inverse.to(like.device)]
@@ -309,7 +318,7 @@ def _rows(
     return places.repeat_interleave(count), aims.flatten()
 
 
-def _like(network: nn.Module, images: Tensor) -> Tensor:
+def network_like(network: nn.Module, images: Tensor) -> Tensor:
     """An empty tensor of the dtype and device of a network."""
     own = (*network.parameters(), *network.buffers())
     return next((each for each in own if each.is_floating_point()), images.float()).flatten()[:0]
