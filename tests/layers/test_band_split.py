@@ -61,6 +61,7 @@ def test_branches_may_be_nonlinear(combine) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo
+@pytest.mark.slow
 def test_it_compiles_and_keeps_its_dtype() -> None:
     layer = BandSplit([nn.Identity(), Scale(2.0)], (0.2,), "sum")
     x = torch.randn(1, 2, 6, 5, requires_grad=True)

@@ -527,6 +527,7 @@ def test_examples_of_a_shape_that_does_not_fit_are_refused() -> None:
         lipschitz(nn.Sequential(nn.Linear(3, 3), nn.ReLU()).eval(), (4,))
 
 
+@pytest.mark.slow
 def test_torch_logs_no_traceback_of_an_error_that_is_told() -> None:
     code = "import lipnets; from torch import nn; m = nn.Sequential(nn.Linear(3, 3), nn.ReLU())\n"
     code += "try: lipnets.lipschitz(m.eval(), (4,))\nexcept ValueError: print('told')"

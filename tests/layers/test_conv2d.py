@@ -110,7 +110,9 @@ def test_aol_scales_by_the_rows_of_the_explicit_gram_matrix() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "spectral_conv2d" else [])
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name not in ("aoc_conv2d", "rko_conv2d") else []
+        )
         for name in STRIDED
     ],
 )

@@ -153,6 +153,7 @@ def test_what_is_compiled_has_the_gradients_of_torch_sort(group_size, memory_for
     assert torch.equal(torch.autograd.grad(out, x, grad)[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [MaxMin(), GroupSort(4)])
 def test_what_is_compiled_saves_no_booleans(module) -> None:
     # Code that is generated for a CPU writes and reads booleans one at a time.
@@ -175,6 +176,7 @@ def test_what_is_compiled_saves_no_booleans(module) -> None:
 
 
 @TORCH
+@pytest.mark.slow
 def test_transforms_and_forward_derivatives_are_compiled() -> None:
     module, x = MaxMin(), torch.randn(3, 4, 2, requires_grad=True)
 

@@ -98,7 +98,9 @@ def program(layer: nn.Module, name: str) -> nn.Module:
     return lipnets.export(layer, shape_of(name)).double()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", NAMES)
 def test_in_every_state_the_guarantee_is_kept(name, state, dtype) -> None:
