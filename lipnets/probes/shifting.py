@@ -55,7 +55,7 @@ def mce(
         ValueError: If a severity is missing in either.
 
     Example:
-        >>> mce({("fog", 1): 0.2, ("fog", 2): 0.4}, {("fog", 1): 0.3, ("fog", 2): 0.9}, ["fog"]).mean
+        >>> mce({("fog", 1): 0.25, ("fog", 2): 0.5}, {("fog", 1): 0.5, ("fog", 2): 1.0}, ["fog"]).mean
         0.5
     """
     ratios: dict[str, float] = {}

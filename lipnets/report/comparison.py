@@ -12,6 +12,7 @@ from ..metrics import RADII, CertifiedCurve
 from ..records import Record
 from . import drawing, numbers
 from .drawing import COLORS, axes, frame, spread, styled
+from .plots import stairs
 from .summary import grouped, summary
 from .templates import environment, read
 
@@ -91,12 +92,8 @@ def certified_curves(curves: Mapping[str, CertifiedCurve], names: Sequence[str])
         RADII[3], *(curve.steps[-1] if curve.steps else 0.0 for curve in curves.values())
     )
     for name, curve in curves.items():
-        x, y = [0.0], [curve(0.0)]
-        for rank, step in enumerate(curve.steps):
-            x += [step, step]
-            y += [y[-1], (len(curve.steps) - rank - 1) / curve.count]
         color, dash = _look(names, name)
-        ax.plot([*x, end], [*y, 0.0], color=color, linestyle=dash, linewidth=1.5, label=name)
+        ax.plot(*stairs(curve, end), color=color, linestyle=dash, linewidth=1.5, label=name)
     marked = [radius for radius in RADII[1:] if radius < end]
     for radius in marked:
         ax.axvline(radius, color=COLORS["muted"], linewidth=0.7, linestyle=(0, (2, 3)))

@@ -8,6 +8,7 @@ __all__ = [
     "corruption_map",
     "filter_curves",
     "learning_curves",
+    "stairs",
 ]
 
 from collections.abc import Sequence
@@ -22,7 +23,23 @@ from ..records import Record
 from .drawing import COLORS, axes, frame, name_ends, spread, styled
 from .numbers import bound, percent, radius_name
 
+_STEPS = 1000  # of a curve, at the most
 _LABELS = 9  # lines of a figure that carry their own name; of more, only the outermost do
+
+
+def stairs(curve: CertifiedCurve, end: float) -> tuple[list[float], list[float]]:
+    """The corners of a curve from 0 to `end`, of at most a thousand steps: more cannot be seen.
+
+    Steps that are left out come early, each with the next that is drawn: no drawn height is above the
+    curve, or below it by more than a thousandth.
+    """
+    every = max(1, -(-len(curve.steps) // _STEPS))
+    x, y = [0.0], [curve(0.0)]
+    for rank in range(0, len(curve.steps), every):
+        left = max(len(curve.steps) - rank - every, 0) / curve.count
+        x += [curve.steps[rank], curve.steps[rank]]
+        y += [y[-1], left]
+    return [*x, end], [*y, 0.0]
 
 
 @styled
@@ -32,12 +49,7 @@ def certified_curve(curve: CertifiedCurve, accuracy: float) -> Figure:
     end = 1.04 * max(curve.steps[-1] if curve.steps else 0.0, RADII[3])
     if end >= 0.85:
         end = max(end, 1.04 * RADII[4])
-    x, y = [0.0], [curve(0.0)]
-    for rank, step in enumerate(curve.steps):
-        x += [step, step]
-        y += [y[-1], (len(curve.steps) - rank - 1) / curve.count]
-    x, y = [*x, end], [*y, 0.0]
-
+    x, y = stairs(curve, end)
     reach = dkw(curve.count)
     low, high = [max(v - reach, 0) for v in y], [min(v + reach, 1) for v in y]
     ax.fill_between(x, low, high, color=COLORS["first"], alpha=0.14, linewidth=0)

@@ -205,7 +205,7 @@ def test_a_network_without_a_proof_is_told_no_limits(facts: Facts) -> None:
 def test_lines_of_the_summary(measured: list[Record]) -> None:
     found = {what: (number, remark) for what, number, remark in summary(measured)}
     assert found["sensitive to, in the mean"] == ("ρ = 1.5", "cycles per image")
-    assert found["loss told by spectra"] == ("+0.88", "rank correlation, 3 cases")
+    assert found["drop predicted by spectra"] == ("+0.88", "rank correlation, 3 cases")
 
 
 def test_colours_of_maps_turn_with_the_page(text: str) -> None:

@@ -1,12 +1,15 @@
 """Tests of figures: what is drawn is what was recorded."""
 
 import pytest
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lipnets.metrics import CertifiedCurve
 from lipnets.records import Record
 from lipnets.report import figures
+from lipnets.report.plots import stairs
 
 
 def axes(drawn: dict[str, Figure], name: str) -> Axes:
@@ -62,6 +65,21 @@ def test_radii_beyond_the_curve_are_not_marked(records: list[Record]) -> None:
     ]
     assert "1" not in words(axes(figures(near), "certified_curve"))
     assert axes(figures(near), "certified_curve").get_xlim()[1] < 0.5
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+def test_many_steps_are_drawn_as_a_thousand_and_never_too_high(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    radii = torch.rand(count, generator=generator).sort().values
+    curve = CertifiedCurve(tuple(radii.tolist()), count + 10)
+    x, y = stairs(curve, 1.1)
+    assert (x[0], x[-1]) == (0.0, 1.1)
+    assert len(x) <= 2 * 1000 + 2
+    corners = list(zip(x[1:-1:2], y[2:-1:2], strict=True))  # heights right of each step
+    for at, height in corners:
+        assert curve(at) - 1e-3 <= height <= curve(at) + 1e-12
+    if count <= 1000:
+        assert [at for at, _ in corners] == list(curve.steps)
 
 
 def test_a_network_without_certified_images_has_a_flat_curve(records: list[Record]) -> None:
