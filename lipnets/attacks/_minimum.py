@@ -15,6 +15,7 @@ from ._losses import LOSSES
 from ._search import Found, Judge, counting, judge_of, median_margin, network_like, search
 
 _BEYOND = 1.01  # times the distance of a plane, at most
+_FARTHER = 3  # times a radius at which nothing was found, in the next round
 _NEAR = 1.0001  # quotient of the ends of a bracket at which its search ends
 
 
@@ -43,7 +44,8 @@ def minimum_norm(
     """Searches for the nearest image that a network classifies wrong, by bisection over the radius.
 
     Each round attacks within a radius between the largest at which attacks failed and the distance
-    of what was found so far, from where that lies.  As long as nothing was found, the radius doubles.
+    of what was found so far, from where that lies.  As long as nothing was found, it grows
+    threefold.
     At last, what was found is drawn to the image as far as it stays wrong, and then turned to where the
     plane of equal logits there is nearest to the image within the box: of a linear network, no point is
     nearer.
@@ -148,7 +150,9 @@ class _Bracket:
         shape = self.centers.shape[1:]
         farthest = math.prod(shape) ** 0.5 if self.norm == "l2" else 1.0
         unfound = self.high.isinf()
-        radii = torch.where(unfound, (2 * self.low).clamp_min(first), (self.low + self.high) / 2)
+        radii = torch.where(
+            unfound, (_FARTHER * self.low).clamp_min(first), (self.low + self.high) / 2
+        )
         done = torch.where(unfound, self.low >= farthest, self.high <= _NEAR * self.low)
         places = (~done & (self.high > 0)).nonzero().flatten()
         return places, radii[places].clamp(max=farthest)

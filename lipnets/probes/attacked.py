@@ -132,7 +132,7 @@ def attacked(
 
 presets(
     "attacked",
-    quick={"limit": 100, "steps": 20, "targets": 2, "rounds": 3},
+    quick={"limit": 100, "steps": 20, "targets": 2, "rounds": 5},
     full={
         "losses": ("margin", "ce", "dlr", "targeted_dlr", "targeted_margin"),
         "nearest": "targeted_margin",
