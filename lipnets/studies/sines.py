@@ -140,22 +140,32 @@ def passage(steps: Sequence[int], errors: Sequence[float], threshold: float) -> 
     return next((s for s, e in zip(steps, errors, strict=True) if e <= threshold), math.inf)
 
 
-def split(residuals: Tensor, points: int) -> tuple[int, Tensor]:
+def split(residuals: Tensor, target: Tensor, points: int) -> tuple[int, float, Tensor]:
     """How much more of an error is at high frequencies than at low ones.
+
+    The frequency between both halves the target, and not the error at the start, which is the same for networks
+    that begin near 0 alone: one that begins elsewhere has most of it in its mean.
 
     Arguments:
         residuals: The amplitudes of the error over time, with shape (T, N//2 + 1).
+        target: The amplitudes of the target, with shape (N//2 + 1,).
         points: The number N of samples.
 
     Returns:
-        The frequency ω₀ for which the energies below it, and from it on, are nearest to half each at the
-        start; and SB = (e_high − e_low) / (e_high + e_low) in [−1, 1], with shape (T,), nan without error.
+        The frequency ω₀ for which the energies of the target below it, and from it on, are nearest to half
+        each; SB = (e_high − e_low) / (e_high + e_low) in [−1, 1] of the target; and SB of the error, with
+        shape (T,), nan without error.
     """
-    energy = energies(residuals, points)
-    below = energy[0].cumsum(dim=0) / energy[0].sum()  # up to k, included
-    edge = int((below[:-1] - 0.5).abs().argmin()) + 1
-    low, high = energy[:, :edge].sum(dim=1), energy[:, edge:].sum(dim=1)
-    return edge, (high - low) / (high + low)
+    below = energies(target, points).cumsum(dim=0)  # up to k, included
+    off = (below[:-1] / below[-1] - 0.5).abs()
+    edge = int((off * 1e9).round().argmin()) + 1  # the lower of two that differ by rounding alone
+
+    def bias(amplitudes: Tensor) -> Tensor:
+        energy = energies(amplitudes, points)
+        low, high = energy[..., :edge].sum(dim=-1), energy[..., edge:].sum(dim=-1)
+        return (high - low) / (high + low)
+
+    return edge, bias(target).item(), bias(residuals)
 
 
 def _mirrored(points: int) -> Tensor:

@@ -156,10 +156,24 @@ def test_the_first_passage_is_infinite_if_there_is_none() -> None:
     assert passage([0, 5], [1.0, 0.06], 0.05) == math.inf
 
 
-def test_an_error_split_in_half_is_0_and_goes_to_1_as_low_frequencies_are_learned() -> None:
+def test_an_error_split_goes_to_1_as_low_frequencies_are_learned() -> None:
     target = spectrum(sines.sines(40, [1, 2, 5, 6], [1.0] * 4, [0.0, 0.2, 0.4, 0.6]))
     low_learned, high_learned = target.clone(), target.clone()
     low_learned[:4], high_learned[4:] = 0, 0
-    edge, sb = split(torch.stack([target, low_learned, high_learned, 0.5 * target]), 40)
+    far = target.clone()
+    far[0] = 10.0  # a network that begins far from 0: planted, its error would be halved at 1
+    edge, base, sb = split(
+        torch.stack([target, low_learned, high_learned, 0.5 * target, far]), target, 40
+    )
     assert 2 < edge <= 5
-    assert torch.allclose(sb, torch.tensor([0.0, 1.0, -1.0, 0.0]), atol=1e-9)
+    assert base == pytest.approx(0, abs=1e-9)
+    # Sines of amplitude 1 have the energy ½, two on each side, and the mean of 10 has 100.
+    assert torch.allclose(sb, torch.tensor([0.0, 1.0, -1.0, 0.0, (1 - 101) / 102]), atol=1e-9)
+
+
+def test_an_uneven_target_is_split_where_it_is_nearest_to_half() -> None:
+    target = spectrum(sines.sines(40, [1, 2, 3], [1.0, 1.0, 2.0], [0.0, 0.0, 0.0]))
+    edge, base, _ = split(target[None], target, 40)
+    assert (edge, base) == (3, pytest.approx(1 / 3))
+    even = spectrum(sines.sines(40, [1, 2, 3], [1.0, 1.0, 1.0], [0.3, 0.1, 0.7]))
+    assert split(even[None], even, 40)[0] == 2  # of two that are as near, whatever rounding says
