@@ -112,7 +112,9 @@ def test_an_evaluation_leaves_records_tables_figures_and_a_page(evaluated: Path)
 def test_every_probe_but_one_is_part_of_it(evaluated: Path) -> None:
     assert set(probes.ORDER) == set(probes.names()) - {"smoothing"}
     assert len(probes.ORDER) == len(set(probes.ORDER))
-    cached = {each.name.rsplit("-", 1)[0] for each in (evaluated / "evaluation" / "cache").iterdir()}
+    cached = {
+        each.name.rsplit("-", 1)[0] for each in (evaluated / "evaluation" / "cache").iterdir()
+    }
     assert cached >= set(probes.ORDER)
 
 
@@ -190,9 +192,7 @@ def test_several_runs_are_compared_image_by_image(
     assert f"Comparison: {home / 'report.html'}" in capsys.readouterr().out
     text = (home / "comparison.jsonl").read_text(encoding="utf-8")
     records = parse_records(text, home)
-    first, second = (
-        {r.name: r for r in read(path)}["accuracy"].value for path in (run, other)
-    )
+    first, second = ({r.name: r for r in read(path)}["accuracy"].value for path in (run, other))
     differences = [r.value for r in records if r.name.endswith("difference/accuracy")]
     assert differences == [pytest.approx(second - first)]
     page = (home / "report.html").read_text(encoding="utf-8")

@@ -29,7 +29,11 @@ def _summary(groups: Groups) -> Iterator[Line]:
     for record in groups.get("response_correlation", ()):
         if record.details["of"] == "drop":
             count = record.details["corruptions"]
-            yield "drop predicted by spectra", f"{record.value:+.2f}", f"rank correlation, {count} cases"
+            yield (
+                "drop predicted by spectra",
+                f"{record.value:+.2f}",
+                f"rank correlation, {count} cases",
+            )
 
 
 response = Section(
