@@ -34,6 +34,7 @@ __all__ = [
     "median_margin",
     "minimum_norm",
     "search",
+    "steepest_pairs",
 ]
 
 from ._ascent import Tally
@@ -41,3 +42,4 @@ from ._balls import Norm
 from ._losses import LOSSES, losses_for
 from ._minimum import minimum_norm
 from ._search import Found, Judge, apgd, median_margin, search
+from ._slopes import steepest_pairs

@@ -1,14 +1,18 @@
 """Tests of the probe of the audit: against singular values."""
 
+import dataclasses
 from collections import OrderedDict
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lipnets.attacks import steepest_pairs
 from lipnets.bounds import Bound, Shape, rule
 from lipnets.data import Split
+from lipnets.layers import MaxMin
 from lipnets.probes import InvariantError, Subject, tightness
+from lipnets.records import Record
 
 
 class Triple(nn.Module):
@@ -56,3 +60,89 @@ def test_a_rule_that_is_wrong_is_caught(split: Split) -> None:
     subject = Subject.of(model.eval(), split)
     with pytest.raises(InvariantError, match=r"that of backbone\.1 is 3, above 1"):
         list(tightness()(subject))
+
+
+def by_layer(records: list[Record], name: str) -> dict[str, Record]:
+    return {r.details["layer"]: r for r in records if r.name == name}
+
+
+def orthogonal(split: Split, twist: float = 1.0) -> Subject:
+    """Orthogonal maps with MaxMin between them: gradients keep their norm everywhere."""
+    maps = [nn.Linear(36, 36), nn.Linear(36, 36), nn.Linear(36, 4)]
+    with torch.no_grad():
+        for each in maps:
+            nn.init.orthogonal_(each.weight)
+        maps[2].weight.mul_(twist)
+    backbone = nn.Sequential(nn.Flatten(), maps[0], MaxMin(), maps[1])
+    return Subject.of(nn.Sequential(OrderedDict(backbone=backbone, head=maps[2])).eval(), split)
+
+
+def test_orthogonal_networks_attain_their_bound_by_every_method(split: Split) -> None:
+    subject = orthogonal(split)
+    records = list(tightness(pairs=100)(subject))
+    ratios = by_layer(records, "audit/ratio")
+    assert list(ratios)[-2:] == ["feature map", "network"]
+    for record in ratios.values():
+        assert record.value == pytest.approx(1, abs=1e-6)
+    attained = [r for r in records if r.name == "attained_slope"]
+    methods = {r.details["method"] for r in attained if r.details["layer"] == "network"}
+    assert methods == {"jacobian", "pairs", "power"}
+    for record in attained:
+        assert record.value == pytest.approx(1, abs=5e-3)
+        assert record.details["kind"] == "attained"
+    (margin,) = [r for r in records if r.name == "attained_margin"]
+    assert margin.value == pytest.approx(1, abs=1e-9)
+    assert margin.details["slope"] == pytest.approx(2**0.5)
+
+
+def test_margins_are_bounded_by_pairs_of_classes(split: Split) -> None:
+    subject = orthogonal(split)
+    slopes = subject.certificate.slopes.clone()
+    slopes[1, 2] *= 0.9
+    wrong = dataclasses.replace(subject.certificate, slopes=slopes)
+    with pytest.raises(InvariantError, match=r"classes 1 and 2 is 1\.41421356, above 1\.27"):
+        list(tightness()(dataclasses.replace(subject, certificate=wrong)))
+
+
+class Steep(nn.Module):
+    """Steep near black alone; no rule covers it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.1 * x + torch.tanh(20 * (x - 0.05))
+
+
+def test_networks_without_a_certificate_have_slopes_and_no_bound(split: Split) -> None:
+    network = nn.Sequential(nn.Flatten(), Steep(), nn.Linear(36, 4)).eval()
+    subject = Subject.of(network, split, refuse=False)
+    records = list(tightness()(subject))
+    assert {record.name for record in records} == {"audit/slope", "attained_slope"}
+    (whole,) = [record for record in records if record.name == "audit/slope"]
+    weight = network.get_submodule("2").weight.detach()
+    points = torch.cat([subject.images.double().flatten(1)])
+    slopes = [
+        torch.linalg.matrix_norm(weight * (0.1 + 20 * (1 - torch.tanh(20 * (x - 0.05)) ** 2)), 2)
+        for x in points
+    ]
+    assert whole.value >= float(torch.stack(slopes)[::2].median())
+    assert whole.value <= 20.1 * float(torch.linalg.matrix_norm(weight, 2))
+
+
+def test_pairs_find_the_norm_of_a_matrix_and_the_slope_of_a_step() -> None:
+    matrix = nn.Linear(12, 7).eval()
+    norm = float(torch.linalg.matrix_norm(matrix.weight.detach(), 2))
+    found = steepest_pairs(matrix, torch.rand(3, 12), steps=300)
+    assert bool((found <= norm * (1 + 1e-12)).all())
+    assert found.tolist() == pytest.approx([norm] * 3, rel=1e-6)
+
+    class Ramp(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.softplus(20 * x) / 10  # slope 2 far to the right, else 0
+
+    found = steepest_pairs(Ramp().eval(), torch.full((1, 1), -0.3), steps=200)
+    assert 1.9 < found.item() <= 2
+
+    class Dead(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach() * 0
+
+    assert steepest_pairs(Dead().eval(), torch.rand(2, 5)).tolist() == [0, 0]
