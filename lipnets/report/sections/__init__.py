@@ -3,6 +3,7 @@
 __all__ = ["SECTIONS", "Groups", "Line", "Section"]
 
 from ._section import Groups, Line, Section
+from .attacked import attacked
 from .bands import bands
 from .calibration import calibration
 from .certified import certified, examples
@@ -20,6 +21,7 @@ from .training import evolution, training
 
 SECTIONS = (
     certified,
+    attacked,
     smoothing,
     rounding,
     bands,
