@@ -14,7 +14,7 @@ from statistics import fmean, median
 import torch
 from matplotlib.figure import Figure
 
-from ..report.drawing import COLORS, axes, frame, name_ends, styled
+from ..report.drawing import COLORS, axes, frame, styled
 from ._registry import registry, spread_of
 from .curves import Curve, curves
 from .finding import Finding, Verdict
@@ -162,7 +162,11 @@ def error_split(
                 f"{fmean(parts[-1] for parts in left):.1%}",
             )
         )
-        lines[name] = (here[0].steps, torch.stack([sb for *_, sb in splits]).mean(dim=0).tolist())
+        masked = [
+            [value if rest > _FITTED else math.nan for value, rest in zip(sb, parts, strict=True)]
+            for (*_, sb), parts in zip(splits, left, strict=True)
+        ]
+        lines[name] = (here[0].steps, torch.tensor(masked).nanmean(dim=0).tolist())
     high = [
         name
         for name, values in means.items()
@@ -303,18 +307,23 @@ def _draw_errors(learned: Mapping[str, Curve], frequencies: Sequence[int]) -> Fi
 
 @styled
 def _draw_split(lines: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
-    """SB over time, the mean of seeds."""
-    figure, ax = axes(width=5.2)
-    names = list(lines)
+    """SB over time, the mean of seeds whose target is not fitted yet."""
+    figure, ax = axes(width=6.0)
+    budgets = list(dict.fromkeys(_budget(name) for name in lines if "L =" in name))
+    kinds = list(dict.fromkeys(name.split(",")[0] for name in lines if "L =" in name))
     for name, (steps, values) in lines.items():
-        color = COLORS["second"] if name == "plain" else COLORS["first"]
-        shade = 1.0 if name == "plain" else 1 - 0.7 * (names.index(name) - 1) / len(names)
-        ax.plot(steps, values, color=color, alpha=shade, lw=1.4)
+        plain = _budget(name) not in budgets
+        color = COLORS["second"] if plain else COLORS["first"]
+        shade = 1.0 if plain else 1 - 0.6 * budgets.index(_budget(name)) / len(budgets)
+        dashes = "-" if plain else ("-", "--", ":", "-.")[kinds.index(name.split(",")[0]) % 4]
+        ax.plot(steps[1:], values[1:], dashes, color=color, alpha=shade, lw=1.2, label=name)
     ax.axhline(0, color=COLORS["muted"], lw=0.8, ls=":")
     frame(ax, "optimization step", "SB: high − low, of all error")
+    ax.set_xscale("log")
     ax.set_ylim(-1, 1)
-    ax.set_xlim(left=0)
-    name_ends(
-        figure, ax, [(name, steps[-1], values[-1]) for name, (steps, values) in lines.items()]
-    )
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _budget(name: str) -> str:
+    return name.rpartition(", ")[2]
