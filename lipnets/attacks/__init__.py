@@ -30,6 +30,8 @@ __all__ = [
     "Norm",
     "Tally",
     "apgd",
+    "autoattack",
+    "lengths",
     "losses_for",
     "median_margin",
     "minimum_norm",
@@ -38,7 +40,8 @@ __all__ = [
 ]
 
 from ._ascent import Tally
-from ._balls import Norm
+from ._autoattack import autoattack
+from ._balls import Norm, lengths
 from ._losses import LOSSES, losses_for
 from ._minimum import minimum_norm
 from ._search import Found, Judge, apgd, median_margin, search

@@ -4,12 +4,21 @@ __all__ = ["Campaign", "Stage"]
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..attacks import Found, Norm, Tally, median_margin, minimum_norm, search
+from ..attacks import (
+    Found,
+    Norm,
+    Tally,
+    autoattack,
+    lengths,
+    median_margin,
+    minimum_norm,
+    search,
+)
 from ..metrics import correct, predictions
 from .invariants import Pairs, require
 from .subject import Subject
@@ -92,7 +101,7 @@ class Campaign:
         batch_size: int,
     ) -> None:
         self.subject, self._rounds, self._share = subject, rounds, share
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "steps": steps,
             "targets": targets,
             "seed": seed,
@@ -128,7 +137,9 @@ class Campaign:
         images, labels = subject.images[places], subject.labels[places]
         known = {"indices": subject.indices[places], "logits": subject.logits[places]}
         common = {"norm": stage.norm, "judge": subject.run, "tally": score.tally, **known}
-        if math.isfinite(stage.radius):
+        if stage.loss == "autoattack":
+            found = self._second_opinion(stage, places)
+        elif math.isfinite(stage.radius):
             ball = {"radius": stage.radius, "loss": stage.loss}
             found = search(subject.fast, images, labels, **ball, **common, **self._settings)
         else:
@@ -224,6 +235,23 @@ class Campaign:
         rank = certified.cumsum(0).double()
         chosen = (rank * self._share).floor() > ((rank - 1) * self._share).floor()
         return certified & ~chosen
+
+    def _second_opinion(self, stage: Stage, places: Tensor) -> Found:
+        subject = self.subject
+        images = autoattack(
+            subject.fast,
+            subject.images[places],
+            subject.labels[places],
+            radius=stage.radius,
+            num_classes=subject.certificate.num_classes,
+            norm=stage.norm,
+            seed=self._settings["seed"],
+            batch_size=self._settings["batch_size"],
+        )
+        logits = subject.run(images)
+        broken = ~correct(logits, subject.labels[places])
+        moved = lengths(images - subject.images[places].double(), stage.norm)
+        return Found(images, logits, broken, moved.where(broken, math.inf))
 
     def _broken(self, place: int, norm: Norm) -> None:
         front, subject = self._fronts[norm], self.subject

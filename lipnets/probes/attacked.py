@@ -31,6 +31,7 @@ def attacked(
     limit: int | None = 1000,
     seed: int = 0,
     batch_size: int = 256,
+    cross_check: bool = False,
 ) -> Probe:
     """Builds the probe of attacks: see `lipnets.attacks`.
 
@@ -68,6 +69,8 @@ def attacked(
         seed: Which starts.
         batch_size: The number of images and targets at a time.  It is not that of the evaluation: in
             float32 it decides the last digits, and with them what attacks find.
+        cross_check: Whether AutoAttack takes on what is left, as a last loss, `"autoattack"`: it has to
+            be installed, as `lipnets[attacks]` does, and takes long.
 
     Raises:
         ValueError: If a radius is not positive, a share is not in [0, 1], or there is no such loss.
@@ -84,7 +87,7 @@ def attacked(
         subject = subject.sample(limit)
         classes = subject.certificate.num_classes
         names = losses_for(classes) if losses is None else tuple(dict.fromkeys(losses))
-        names = names if classes > 1 else ()
+        names = (*names, *(["autoattack"] if cross_check else [])) if classes > 1 else ()
         campaign = Campaign(
             subject,
             steps=steps,

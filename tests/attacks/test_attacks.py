@@ -1,6 +1,9 @@
 """Tests of attacks: on classifiers whose distance to the boundary is known, they must find it."""
 
+import importlib.util
 import math
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -358,3 +361,48 @@ def test_dlr_losses_are_quotients_of_leads() -> None:
     ties = torch.zeros(1, 4)
     for loss in attacks.LOSSES.values():
         assert loss.value(ties, label, target).isfinite().all()
+
+
+def test_autoattack_is_asked_for_by_name_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    network, images, labels = case(3, 1.0, torch.float32, on_the_border=False)
+    with pytest.raises(ValueError, match=r"pip install lipnets\[attacks\]"):
+        attacks.autoattack(network, images, labels, radius=0.1, num_classes=3)
+
+
+class Borrowed:
+    """Stands in for AutoAttack: goes the whole radius up in all pixels, and a little farther."""
+
+    asked: ClassVar[list[tuple]] = []
+
+    def __init__(self, network: nn.Module, **settings: object) -> None:
+        self.eps, self.settings = settings["eps"], settings
+        self.apgd_targeted = self.fab = SimpleNamespace(n_target_classes=None)
+
+    def run_standard_evaluation(self, images: Tensor, labels: Tensor, /, **_: int) -> Tensor:
+        torch.manual_seed(5)
+        Borrowed.asked.append((self.settings, self.fab.n_target_classes))
+        return images + 1.001 * self.eps / SIDE**0.5
+
+
+def test_what_autoattack_finds_is_fitted_and_its_settings_are_those_of_few_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: SimpleNamespace(AutoAttack=Borrowed)
+    )
+    for classes, kind in ((3, "custom"), (5, None)):
+        network, images, labels = case(classes, 1.0, torch.float32, on_the_border=False)
+        state = torch.get_rng_state()
+        found = attacks.autoattack(network, images, labels, radius=0.1, num_classes=classes)
+        assert torch.equal(state, torch.get_rng_state())
+        moved = (found - images.double()).norm(dim=1)
+        assert bool((moved <= 0.1).all())
+        assert torch.allclose(moved, torch.tensor(0.1), rtol=1e-9)
+        settings, targets = Borrowed.asked.pop()
+        assert settings.get("version") == kind
+        assert settings["norm"] == "L2"
+        assert targets == classes - 1

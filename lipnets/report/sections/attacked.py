@@ -21,6 +21,7 @@ _NAMES = {
     "dlr": "the lead over that of the third class (DLR)",
     "targeted_margin": "the lead over each other class",
     "targeted_dlr": "the lead over each other class (targeted DLR)",
+    "autoattack": "AutoAttack",
     "bisection": "the search of the nearest wrong image",
 }
 
