@@ -34,7 +34,7 @@ def tiles(groups: Groups) -> Iterator[Tile]:
     name = numbers.radius_name(RADIUS)
     for source, label in (
         ("certified_accuracy", f"Certified at {name}"),
-        ("attacked_accuracy", f"Attacked at {name}"),
+        ("attacked_accuracy", f"Not broken by attacks at {name}"),
     ):
         record = at_radius(groups, source)
         if record:
