@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from lipnets import experiment, verify
+from lipnets.evaluation import writing
 from lipnets.runs import Run
 from lipnets.states import pack
 
@@ -58,8 +59,8 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "print_results", lambda *_: None)
         patch.setattr(train, "certify_first", lambda _: 1.0)
-        patch.setattr(evaluate, "figures", lambda *_: {})
-        patch.setattr(evaluate, "page", lambda *_: "")
+        patch.setattr(writing, "figures", lambda *_: {})
+        patch.setattr(writing, "page", lambda *_: "")
         patch.setattr(experiment, "_CERTIFIED", 4)
         yield
 

@@ -236,7 +236,7 @@ def sums(ledger: Ledger) -> list[dict]:
 
 
 @pytest.mark.parametrize("decomposed", [192, 3])
-@pytest.mark.parametrize("network", [mlp, convnet])
+@pytest.mark.parametrize("network", [mlp, pytest.param(convnet, marks=pytest.mark.slow)])
 def test_a_resumed_ledger_has_the_same_bits(network, decomposed, monkeypatch, tmp_path) -> None:
     """Matrices that count as large have starting vectors in the state."""
     monkeypatch.setattr("lipnets.dynamics.terms._DECOMPOSED", decomposed)
