@@ -39,6 +39,8 @@ from lipnets.runs import RunError, format_records
 
 T = TypeVar("T")
 
+MISTAKES = (ConfigError, ExperimentError, InvariantError, RunError, TargetError, OSError)
+
 EXAMPLES = """examples:
   python evaluate.py runs/digits_demo                        a report: evaluation/report.html in the run
   python evaluate.py runs/digits_demo --quick                one in a few minutes, with fewer images
@@ -67,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnsoundArithmeticError as error:
         print(f"error: nothing can be certified here: {error}", file=sys.stderr)
         return 1
-    except (
-        *(ConfigError, ExperimentError, InvariantError, RunError, TargetError, OSError),
-    ) as error:
+    except MISTAKES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -139,12 +139,11 @@ def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if args.probes is not None:
         names = list(dict.fromkeys(args.probes))
     else:
-        known = set(probes.names())
-        names = [*(n for n in probes.ORDER if n in known), *(["smoothing"] if args.full else [])]
+        names = [*probes.ORDER, *(["smoothing"] if args.full else [])]
     preset = "quick" if args.quick else "full" if args.full else ""
     chosen = {name: dict(PRESETS.get(name, {}).get(preset, {})) for name in names}
     if args.baseline and "corruptions" in chosen:
-        chosen["corruptions"]["baseline"] = str(baseline_of(args.baseline))
+        chosen["corruptions"]["baseline"] = baseline_of(args.baseline)
     for name, settings in chosen.items():
         try:
             probes.build(name, **settings)
@@ -203,7 +202,7 @@ def examine(
             limit=args.limit,
             batch_size=args.batch_size,
             device=device,
-            data_dir=target.data_dir or args.data_dir,
+            data_dir=target.data_dir,
             track=track,
             fresh=args.fresh,
         )

@@ -43,8 +43,8 @@ class Cache:
         write_atomic(self.path(name, settings), f"{_sha256(text)}\n{text}")
 
     def path(self, name: str, settings: Mapping[str, Any]) -> Path:
-        """The file of a probe with these settings."""
-        text = json.dumps([self.origin, name, settings], sort_keys=True, default=repr)
+        """The file of a probe with these settings; of a setting that is a path, what is there counts."""
+        text = json.dumps([self.origin, name, settings], sort_keys=True, default=_key)
         return self.directory / f"{name}-{_sha256(text)[:20]}.jsonl"
 
 
@@ -71,6 +71,12 @@ def digest_of_files(directory: str | Path | None, depth: int = 2) -> str:
             digest.update(f"{each} {size} {status.st_mtime_ns}".encode())
         level = entries
     return digest.hexdigest()
+
+
+def _key(setting: Any) -> str:
+    if isinstance(setting, Path) and setting.is_file():
+        return f"{setting} {hashlib.sha256(setting.read_bytes()).hexdigest()}"
+    return repr(setting)
 
 
 def _sha256(text: str) -> str:

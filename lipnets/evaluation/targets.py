@@ -79,14 +79,14 @@ def open_target(
     if path.is_dir() and not (path / "config.yaml").is_file() and (path / "config.json").is_file():
         dataset = _data(what, data_name, data_dir)
         model = _called(what, lambda: models.from_pretrained(path))
-        return _foreign(path.name, what, model, dataset, out or path / "evaluation")
+        return _foreign(path.name, what, model, dataset, out or path / "evaluation", data_dir)
     if path.is_dir() or not (":" in what or what in models.names()):
         return _run(path, data_name, data_dir, out)
     name = what.replace("/", "_").replace(":", ".")
     out = out or Path("evaluations") / name
     dataset = _data(what, data_name, data_dir)
     if ":" in what:
-        return _foreign(name, what, _called(what, _function(what)), dataset, out)
+        return _foreign(name, what, _called(what, _function(what)), dataset, out, data_dir)
     arguments: dict[str, Any] = {
         "num_classes": dataset.num_classes,
         "in_chans": dataset.in_chans,
@@ -95,7 +95,7 @@ def open_target(
     torch.manual_seed(0)
     model = _called(what, lambda: models.build(what, **arguments).to(torch.float32))
     origin = f"the model {what} with random weights, of seed 0: it was not trained"
-    return _foreign(name, origin, model, dataset, out)
+    return _foreign(name, origin, model, dataset, out, data_dir)
 
 
 def _run(path: Path, data_name: str | None, data_dir: str | None, out: Path | None) -> Target:
@@ -120,8 +120,11 @@ def _run(path: Path, data_name: str | None, data_dir: str | None, out: Path | No
     )
 
 
-def _foreign(name: str, origin: str, model: nn.Module, dataset: Dataset, out: Path) -> Target:
-    return Target(name, name, model.eval(), dataset, _digest(model), out, origin)
+def _foreign(
+    name: str, origin: str, model: nn.Module, dataset: Dataset, out: Path, data_dir: str | None
+) -> Target:
+    weights = _digest(model)
+    return Target(name, name, model.eval(), dataset, weights, out, origin, data_dir=data_dir)
 
 
 def _data(what: str, name: str | None, data_dir: str | None) -> Dataset:

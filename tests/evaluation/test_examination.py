@@ -138,6 +138,15 @@ def test_settings_that_are_not_there_are_refused_before_anything_runs(
     assert calls == []
 
 
+def test_a_file_that_is_a_setting_counts_by_what_is_in_it(tmp_path: Path) -> None:
+    file, cache = tmp_path / "records.jsonl", Cache(tmp_path / "cache", {})
+    file.write_text("one")
+    cache.keep("counted", {"baseline": file}, [Record("mean", 0.5, "1", 3)])
+    assert cache.find("counted", {"baseline": file})
+    file.write_text("two")
+    assert cache.find("counted", {"baseline": file}) is None
+
+
 def test_a_cache_knows_its_origin(tmp_path: Path) -> None:
     record = Record("mean", 0.5, "1", 3)
     Cache(tmp_path, {"weights": "a"}).keep("counted", {}, [record])
