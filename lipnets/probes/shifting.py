@@ -1,16 +1,15 @@
-"""Accuracy off the distribution, relative to that of others.
+"""Errors on corrupted images, relative to those of another network.
 
 References:
-    | mCE and relative mCE: Hendrycks & Dietterich, 2019 https://arxiv.org/abs/1903.12261
-    | Effective robustness: Measuring Robustness to Natural Distribution Shifts in Image Classification
-      (Taori et al., 2020) https://arxiv.org/abs/2007.00644
+    | Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (Hendrycks &
+    | Dietterich, 2019), for mCE and relative mCE https://arxiv.org/abs/1903.12261
 """
 
-__all__ = ["EffectiveRobustness", "Ratio", "baseline_errors", "mce", "read_records"]
+__all__ = ["Ratio", "baseline_errors", "mce", "read_records"]
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -96,76 +95,3 @@ def read_records(path: str | Path) -> list[Record]:
         return [Record(**json.loads(line)) for line in lines if line.strip()]
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"There are no records to compare with in '{file}': {error}") from None
-
-
-@dataclass(frozen=True)
-class EffectiveRobustness:
-    """How far accuracy off the distribution is above what that on it predicts of standard models.
-
-    Accuracies off the distribution are a line in those on it, both as logits log(p / (1 − p)).
-
-    Arguments:
-        slope: The slope of the line.
-        intercept: Its height at an accuracy of 50 %.
-        r2: The share of variance that it explains.
-        reach: The least and the largest accuracy that it was fitted to.
-        count: The number of models that it was fitted to.
-
-    Example:
-        >>> points = [(0.5 + 0.04 * i, 0.5 + 0.04 * i) for i in range(10)]
-        >>> line = EffectiveRobustness.fit(points)
-        >>> round(line(0.7, 0.75), 3), line.extrapolates(0.7), line.extrapolates(0.95)
-        (0.05, False, True)
-    """
-
-    slope: float
-    intercept: float
-    r2: float
-    reach: tuple[float, float]
-    count: int
-
-    @classmethod
-    def fit(cls, points: Sequence[tuple[float, float]]) -> "EffectiveRobustness":
-        """Fits the line by least squares.
-
-        Arguments:
-            points: Accuracies of standard models on and off the distribution, in (0, 1).
-
-        Raises:
-            ValueError: If there are fewer than 10, if an accuracy is not in (0, 1), or if all models
-                are as good.
-        """
-        if len(points) < 10:
-            raise ValueError(f"A fit should have at least 10 standard models, got {len(points)}.")
-        if not all(0 < share < 1 for point in points for share in point):
-            raise ValueError("Accuracies should be in (0, 1): those of 0 and 1 have no logit.")
-        x, y = ([_logit(point[axis]) for point in points] for axis in (0, 1))
-        mean_x, mean_y = fmean(x), fmean(y)
-        spread = math.fsum((each - mean_x) ** 2 for each in x)
-        if spread == 0:
-            raise ValueError("Models should differ in accuracy, and all have the same.")
-        slope = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
-        intercept = mean_y - slope * mean_x
-        left = math.fsum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-        total = math.fsum((each - mean_y) ** 2 for each in y)
-        r2 = 1 - left / total if total else 1.0
-        on = [point[0] for point in points]
-        return cls(slope, intercept, r2, (min(on), max(on)), len(points))
-
-    def predicted(self, accuracy: float) -> float:
-        """What standard models with this accuracy have off the distribution."""
-        if not 0 < accuracy < 1:
-            raise ValueError(f"'accuracy' should be in (0, 1), got {accuracy}.")
-        return 1 / (1 + math.exp(-self.intercept - self.slope * _logit(accuracy)))
-
-    def extrapolates(self, accuracy: float) -> bool:
-        """Whether no model was as bad, or none as good."""
-        return not self.reach[0] <= accuracy <= self.reach[1]
-
-    def __call__(self, accuracy: float, shifted: float) -> float:
-        """The effective robustness of a model: accuracy off the distribution, minus the predicted."""
-        return shifted - self.predicted(accuracy)
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))

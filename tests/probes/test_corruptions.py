@@ -14,7 +14,7 @@ from lipnets.data import Split
 from lipnets.data.corruptions import EXTRA, FAMILIES, MAIN, applicable, corrupt
 from lipnets.data.corruptions.mnist_c import MNIST_C
 from lipnets.probes import InvariantError, Subject, corruptions
-from lipnets.probes.shifting import EffectiveRobustness, mce
+from lipnets.probes.shifting import mce
 from lipnets.records import Record
 
 
@@ -154,19 +154,6 @@ def test_mce_is_a_mean_of_ratios_of_sums_and_flags_zeros() -> None:
     assert relative.ratios == {"a": pytest.approx(0.4 / 1.0)}
     assert relative.undefined == ("b",)
     assert relative.mean == pytest.approx(0.4)
-
-
-def test_effective_robustness_is_the_height_above_a_line_of_logits() -> None:
-    on = np.linspace(0.82, 0.97, 12)
-    off = 1 / (1 + np.exp(0.47 - 0.84 * np.log(on / (1 - on))))
-    line = EffectiveRobustness.fit(list(zip(on.tolist(), off.tolist(), strict=True)))
-    assert (line.slope, line.intercept) == (pytest.approx(0.84), pytest.approx(-0.47))
-    assert line.r2 == pytest.approx(1)
-    assert line(0.9, line.predicted(0.9) + 0.03) == pytest.approx(0.03)
-    assert line.extrapolates(0.75)
-    assert not line.extrapolates(0.9)
-    with pytest.raises(ValueError, match="at least 10 standard models, got 9"):
-        EffectiveRobustness.fit([(0.5, 0.5)] * 9)
 
 
 def test_digits_are_corrupted_as_in_mnist_c(subject: Subject) -> None:

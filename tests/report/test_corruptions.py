@@ -106,3 +106,19 @@ def test_shifts_have_their_gap_and_interval(corrupted: list[Record], facts: Fact
     assert lines["right on usps"].replace("\u202f", " ") == "50.0 %"
     assert lines["wrong when corrupted"].replace("\u202f", " ") == "45.0 %"
     assert lines["mCE"] == "87.5"
+
+
+def test_effective_robustness_says_what_was_expected_and_where_lines_are_prolonged(
+    corrupted: list[Record], facts: Facts
+) -> None:
+    details = {"shift": "usps", "clean": 0.7, "accuracy": 0.62, "predicted": 0.65, "low": -0.05}
+    details |= {"high": -0.01, "r2": 0.978, "standard": 12, "from": 0.82, "to": 0.97}
+    record = Record("effective_robustness", -0.03, "fraction", 300, details=details)
+    assert "Effective robustness" not in _text(corrupted, facts)
+    for extrapolated, says in ((True, "; this network has 70.0 %, where the line"), (False, "")):
+        record.details["extrapolated"] = extrapolated
+        text = _text([*corrupted, record], facts).replace("\u202f", " ")
+        assert "a line through 12 standard models" in text
+        assert f"usps 62.0 % 65.0 % -3.0 [-5.0, -1.0] 0.98 82.0 % to 97.0 %{says}" in text
+    lines = {what: (number, remark) for what, number, remark in summary([*corrupted, record])}
+    assert lines["effective robustness, usps"][0] == "−3.0"

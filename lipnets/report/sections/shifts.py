@@ -19,13 +19,17 @@ def _view(groups: Groups) -> dict[str, Any]:
     ):
         for record in groups.get(name, ()):
             rows.setdefault(record.details["shift"], {"safe": None, "gap": None})[column] = record
-    return {"shift_rows": list(rows.values())}
+    return {"shift_rows": list(rows.values()), "effective": groups.get("effective_robustness", ())}
 
 
 def _summary(groups: Groups) -> Iterator[Line]:
     for record in groups.get("shifted_accuracy", ()):
         ends = numbers.interval(record.details["low"], record.details["high"])
         yield f"right on {record.details['shift']}", numbers.percent(record.value), ends
+    for record in groups.get("effective_robustness", ()):
+        what = f"effective robustness, {record.details['shift']}"
+        remark = f"points above the line of {record.details['standard']} standard models"
+        yield what, f"{100 * record.value:+.1f}".replace("-", "−"), remark
 
 
 shifts = Section("shifts", "Other images of the same classes", view=_view, summary=_summary)
