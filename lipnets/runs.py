@@ -50,6 +50,7 @@ from .atomic import UnwritableError, write_atomic, writing
 from .bounds import NotCertifiedError
 from .certify import Certificate
 from .config import Config, load_config
+from .invocation import spelled
 from .models.pretrained import config_json, load_weights, weights_bytes
 from .records import Record
 
@@ -391,7 +392,7 @@ class Run:
         noted = f"{known[0][:16]}..." if known else "none"
         do = "Restore the file, or train anew with another --out."
         if name != "config.yaml":
-            do = f"From the last state, python train.py --resume --out {self.path} writes it again."
+            do = f"From the last state, {spelled('train')} --resume --out {self.path} writes it again."
         raise DamagedFileError(
             f"{path} is damaged, or was changed: its SHA-256 is {digest[:16]}..., "
             f"checksums.json has {noted}. {do}"
@@ -402,7 +403,7 @@ class Run:
             return f" yet: {who} is training here. Wait until it ends"
         return (
             ": training was not finished, or the file was removed. "
-            f"Go on with python train.py --resume --out {self.path}"
+            f"Go on with {spelled('train')} --resume --out {self.path}"
         )
 
     def _checksums(self) -> dict[str, list[str]]:

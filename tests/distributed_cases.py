@@ -1,13 +1,12 @@
 """Trainings that one process and two have to agree on: run by `torchrun` from test_distributed.py."""
 
-__all__ = ["CASES", "Outcome", "train_script", "weights_after"]
+__all__ = ["CASES", "Outcome", "weights_after"]
 
 import copy
 import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lipnets import distributed, experiment, losses, optim
+from lipnets.commands import train
 from lipnets.data import Labels, Mixed
 from lipnets.layers import BatchCentering, BatchLipNorm, build
 from lipnets.margin_slopes import MarginSlopes
@@ -165,16 +165,6 @@ def weights_after(name: str) -> Outcome:
     return {**outcome, "drawn": drawn, "weights": state["model"], "average": state["average"]}
 
 
-def train_script() -> Any:
-    """The module `train.py`."""
-    spec = spec_from_file_location("train_script", Path(__file__).parents[1] / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 def interrupted_at(last: int) -> Callable[..., Iterator[Step]]:
     """Presses Ctrl-C after a step."""
 
@@ -191,12 +181,12 @@ def main(out: Path) -> int:
     """Runs all cases and leaves their outcomes; then trains in one go, and with an interruption."""
     for name in CASES:
         torch.save(weights_after(name), out / f"{name}.{distributed.rank()}.pt")
-    script, config = train_script(), str(out / "config.yaml")
-    statuses = [script.alone([config, "--out", str(out / "run")])]
+    config = str(out / "config.yaml")
+    statuses = [train.alone([config, "--out", str(out / "run")])]
     experiment.fit = interrupted_at(4)  # pyright: ignore[reportPrivateImportUsage]
-    statuses.append(script.alone([config, "--out", str(out / "again")]))
+    statuses.append(train.alone([config, "--out", str(out / "again")]))
     experiment.fit = fit  # pyright: ignore[reportPrivateImportUsage]
-    statuses.append(script.alone(["--resume", "--out", str(out / "again")]))
+    statuses.append(train.alone(["--resume", "--out", str(out / "again")]))
     (out / f"statuses.{distributed.rank()}").write_text(str(statuses))
     return 0
 

@@ -10,15 +10,13 @@ import signal
 import sys
 import time
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lipnets.runs
 from lipnets import atomic, data
+from lipnets.commands import train as script
 from lipnets.compat import ensure_torchvision
-
-SCRIPT = Path(__file__).parents[1] / "train.py"
 
 
 def die() -> NoReturn:
@@ -82,7 +80,7 @@ def arm(what: str, number: int) -> None:
         raise ValueError(what)
 
 
-def start(script: Any, case: dict[str, Any]) -> int:
+def start(case: dict[str, Any]) -> int:
     """Trains in a child, and returns its exit status, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
@@ -107,16 +105,11 @@ def start(script: Any, case: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    spec = spec_from_file_location("train_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
     data.load("digits")
     ensure_torchvision()
     import_module("timm.utils.model_ema")
     for line in sys.stdin:
-        sys.stdout.write(f"{json.dumps(start(script, json.loads(line)))}\n")
+        sys.stdout.write(f"{json.dumps(start(json.loads(line)))}\n")
         sys.stdout.flush()
 
 

@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ import torch
 import yaml
 
 from lipnets import experiment, verify
+from lipnets.commands import evaluate, train
 from lipnets.evaluation import writing
 from lipnets.runs import Run
 from lipnets.states import pack
 
-ROOT = Path(__file__).parents[1]
 CONFIG = {
     "data": {"name": "digits", "batch_size": 32, "limit": 64},
     "model": {"name": "lipmlp_s", "widths": [8]},
@@ -34,18 +33,6 @@ CONFIG = {
 RESULTS = ("model.safetensors", "history.jsonl", "certificate.npz", "config.json")
 FILES = (*RESULTS, "config.yaml", "state/a.state", "state/b.state", "checksums.json", "lock")
 COMMANDS = ("resume", "evaluate", "verify")
-
-
-def load_script(name: str) -> Any:
-    spec = spec_from_file_location(f"{name}_script", ROOT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train, evaluate = load_script("train"), load_script("evaluate")
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lipnets import distributed
+from lipnets.commands import train
 from lipnets.runs import Run
 
 HERE = Path(__file__).parent
@@ -108,7 +109,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (out / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # what users have
-    assert cases.train_script().main([str(out / "config.yaml"), "--out", str(out / "run")]) == 0
+    assert train.main([str(out / "config.yaml"), "--out", str(out / "run")]) == 0
     torch.set_default_dtype(before)
     return out / "run"
 
@@ -342,7 +343,7 @@ def test_the_last_good_state_is_named_where_numbers_stop_to_be_finite(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     torch.set_default_dtype(torch.float32)
     out = tmp_path / "run"
-    status = cases.train_script().main([str(tmp_path / "config.yaml"), *BLOWN, "--out", str(out)])
+    status = train.main([str(tmp_path / "config.yaml"), *BLOWN, "--out", str(out)])
     told = capsys.readouterr().err
     assert status == 1
     found = re.search(r"at step 2.* The last good state is that of step (\d+), in (.*)\.\n", told)

@@ -6,7 +6,6 @@ import math
 import shutil
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 
 from lipnets import data, experiment, probes, verify
 from lipnets.certify import certified_radii
+from lipnets.commands import evaluate as script
 from lipnets.config import parse_config
 from lipnets.evaluation import writing
 from lipnets.experiment import build_model
@@ -47,12 +47,6 @@ class Mystery(torch.nn.Module):
 def network():
     return Mystery()
 """
-
-spec = spec_from_file_location("evaluate_script", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-script = module_from_spec(spec)
-spec.loader.exec_module(script)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import yaml
 
 from lipnets import locks, resuming, tensorboard
+from lipnets.commands import train as script
 from lipnets.config import parse_config
 from lipnets.records import Record
 from lipnets.runs import Run, RunBusyError, RunError, UnwritableError
@@ -31,12 +31,6 @@ CONFIG = {
     "record": {"ledger": None, "drivers": None, "frequencies": False, "geometry": False},
 }
 RESULTS = ("model.safetensors", "history.jsonl", "certificate.npz", "config.json")
-
-spec = spec_from_file_location("train_script", Path(__file__).parents[1] / "train.py")
-assert spec is not None
-assert spec.loader is not None
-script = module_from_spec(spec)
-spec.loader.exec_module(script)
 
 
 @pytest.fixture(autouse=True)

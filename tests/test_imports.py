@@ -14,7 +14,7 @@ import lipnets
 PACKAGE = Path(lipnets.__file__).parent
 LEVELS = [  # a room may import from the rooms above it, and from itself
     {"verify"},
-    {"atomic", "linalg", "registry", "records", "compat", "seeds", "distributed"},
+    {"atomic", "invocation", "linalg", "registry", "records", "compat", "seeds", "distributed"},
     {"convolutions"},
     {"bounds"},
     {
@@ -60,6 +60,7 @@ LEVELS = [  # a room may import from the rooms above it, and from itself
     {"experiment"},
     {"evaluation"},
     {"studies"},
+    {"commands"},
 ]
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from lipnets import data, experiment, models
 from lipnets.certify import certified_radii
+from lipnets.commands import train as script
 from lipnets.runs import Run
 from lipnets.training import Step, fit
 
@@ -27,12 +27,6 @@ CONFIG = {
     "optimizer": {"name": "adam", "lr": 0.02},
     "schedule": {"epochs": 4, "warmup_epochs": 1},
 }
-
-spec = spec_from_file_location("train_script", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-script = module_from_spec(spec)
-spec.loader.exec_module(script)
 
 
 @pytest.fixture
