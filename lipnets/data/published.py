@@ -29,6 +29,7 @@ _CIFAR_C = {
     "cifar100": ("CIFAR-100-C", "cifar100c", "cifar-100-c", "CIFAR100-C"),
 }
 _MNIST_C = ("mnist_c", "MNIST-C", "mnist-c")
+_COLOUR, _GREY = (32, 32, 3), (28, 28, 1)
 _CIFAR_10_1 = ("CIFAR-10.1", "cifar-10.1", "CIFAR-10.1/datasets", "cifar10.1", ".")
 
 
@@ -61,7 +62,7 @@ def cifar_c(
                 )
             count = len(images) // 5
             rows = _rows(indices, count, path) + (severity - 1) * count
-            return _split(images, labels, rows, path)
+            return _split(images, labels, rows, _COLOUR, path)
     return None
 
 
@@ -73,7 +74,7 @@ def mnist_c(name: str, data_dir: str | Path | None, indices: Tensor) -> Split | 
             images, labels = _load(path), _load(folder / name / "test_labels.npy")
             if images.ndim == 3:
                 images = images[..., None]
-            return _split(images, labels, _rows(indices, len(images), path), path)
+            return _split(images, labels, _rows(indices, len(images), path), _GREY, path)
     return None
 
 
@@ -91,7 +92,7 @@ def cifar_10_1(version: str, data_dir: str | Path | None) -> Split | None:
         path = folder / f"cifar10.1_{version}_data.npy"
         if path.is_file():
             images, labels = _load(path), _load(folder / f"cifar10.1_{version}_labels.npy")
-            return _split(images, labels, np.arange(len(images)), path)
+            return _split(images, labels, np.arange(len(images)), _COLOUR, path)
     return None
 
 
@@ -119,11 +120,15 @@ def _rows(indices: Tensor, count: int, path: Path) -> np.ndarray:
     return rows
 
 
-def _split(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, path: Path) -> Split:
-    if images.dtype != np.uint8 or len(labels) != len(images):
+def _split(
+    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], path: Path
+) -> Split:
+    """The images of some rows, each of a shape (H, W, C)."""
+    alike = images.dtype == np.uint8 and images.shape[1:] == shape
+    if not alike or len(labels) != len(images):
         raise ValueError(
-            f"'{path}' should hold bytes, one label for each image, got {images.dtype} with shape "
-            f"{images.shape} and {len(labels)} labels."
+            f"'{path}' should hold bytes of shape (N, {', '.join(map(str, shape))}), one label for each "
+            f"image, got {images.dtype} with shape {images.shape} and {len(labels)} labels."
         )
     try:
         return to_split(np.asarray(images[rows]), np.asarray(labels[rows]), layout="NHWC")

@@ -68,6 +68,16 @@ def test_pickles_damage_and_other_layouts_are_refused(tmp_path: Path) -> None:
     np.save(folder / "fog.npy", _bytes(10, 32, 32, 3).astype(np.float32))
     with pytest.raises(ValueError, match="should hold bytes"):
         cifar_c("cifar10", "fog", 1, tmp_path, index)
+    np.save(folder / "fog.npy", _bytes(10, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"of shape \(N, 32, 32, 3\).* got .*\(10, 3, 32, 32\)"):
+        cifar_c("cifar10", "fog", 1, tmp_path, index)
+    np.save(folder / "fog.npy", _bytes(10, 32, 32, 3))
+    content = (folder / "fog.npy").read_bytes()
+    for kept in (0, 100, len(content) - 1):  # a download that broke off, in the head or later
+        (folder / "fog.npy").write_bytes(content[:kept])
+        with pytest.raises(ValueError, match=r"fog.npy' is damaged"):
+            cifar_c("cifar10", "fog", 1, tmp_path, index)
+    (folder / "fog.npy").write_bytes(content)
     (folder / "labels.npy").unlink()
     with pytest.raises(ValueError, match=r"labels.npy' is missing"):
         cifar_c("cifar10", "fog", 1, tmp_path, index)
