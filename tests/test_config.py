@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from lipnets import data, losses, models, optim
-from lipnets.config import ConfigError, json_schema, load_config, parse_config
+from lipnets.config import ConfigError, json_schema, load_config, parse_config, shipped
 from lipnets.data import Dataset, Split
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SHAPES = {"digits": (1, 8, 8), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 # Too small, or small beside their kin, for what there is to learn.
 EXCUSED = {"cifar10": {"lipconvnet_small", "plain_mlp", "plain_convnet"}}
@@ -27,7 +28,7 @@ GOOD: dict[str, Any] = {
 
 
 def write(path: Path, tree: Any) -> Path:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
     return path
 
@@ -253,10 +254,29 @@ def test_how_training_computes_is_plain_data_and_off_by_default() -> None:
 
 def test_files_that_are_missing_are_named_with_what_there_is_instead(tmp_path: Path) -> None:
     write(tmp_path / "good.yaml", GOOD)
-    with pytest.raises(ConfigError, match=r"god\.yaml: there is no such file; .* good\.yaml"):
+    with pytest.raises(ConfigError, match=r"god\.yaml: there is no such file: .*good\.yaml'\?"):
         load_config(tmp_path / "god.yaml")
+    with pytest.raises(ConfigError, match=r"x\.yaml: there is no such file; there are good\.yaml"):
+        load_config(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean 'configs/digits/lipconvnet_bcop\.yaml'"):
+        load_config("config/digits/lipconvnet_bcop.yml")
     [found] = problems({"base": "nowhere.yaml", **GOOD}, path=tmp_path)
     assert "nowhere.yaml: there is no such file" in found
+
+
+def test_configs_that_come_with_lipnets_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert set(shipped()) == {each.relative_to(ROOT).as_posix() for each in CONFIGS}
+    name = "digits/lipmlp_cayley.yaml"
+    whole = load_config(ROOT / "configs" / name).to_tree()
+    assert load_config(f"configs/{name}").to_tree() == load_config(name).to_tree() == whole
+    mine = write(tmp_path / "mine.yaml", {"base": f"configs/{name}", "seed": 7})
+    assert load_config(mine).to_tree() == {**whole, "seed": 7}
+    write(tmp_path / "configs" / name, GOOD)  # one's own comes first
+    assert load_config(mine).model.name == "lipmlp_s"
+    assert load_config(f"configs/{name}").schedule.epochs == 3
 
 
 def test_bases_that_go_round_in_a_circle_are_refused(tmp_path: Path) -> None:

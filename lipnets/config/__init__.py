@@ -5,7 +5,7 @@ the schema.  Where a file changes the name that its base gives, or an override t
 gives, the section is replaced whole, as the other arguments are those of another function.
 
 ```yaml
-base: base.yaml                   # a file, or several, relative to this one
+base: base.yaml                   # a file, or several, relative to this one or of those of lipnets
 model: {name: lipconvnet_xs, conv: aol_conv2d}
 optimizer: {name: adam, lr: 3e-3}
 ```
@@ -30,6 +30,7 @@ __all__ = [
     "load_tree",
     "parse_config",
     "read_overrides",
+    "shipped",
 ]
 
 import inspect
@@ -56,7 +57,7 @@ from ..data._registry import datasets
 from ..data.augment import augmentations
 from ..data.augment import build as build_augment
 from ..registry import closest
-from ._files import ConfigError, dump, merge, read_file, read_overrides
+from ._files import ConfigError, dump, merge, read_file, read_overrides, shipped
 from ._schema import Section, describe, is_plain, one_of
 
 

@@ -1,8 +1,9 @@
 """From YAML files and assignments on the command line to one tree of plain data."""
 
-__all__ = ["ConfigError", "dump", "merge", "read_file", "read_overrides"]
+__all__ = ["ConfigError", "dump", "merge", "read_file", "read_overrides", "shipped"]
 
 import copy
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 
 import yaml
 
+from ..invocation import spelled
+
 Tree = dict[str, Any]
+
+_CONFIGS = Path(__file__).parents[1] / "configs"  # in a clone, a link to those at its root
 
 
 class ConfigError(ValueError):
@@ -28,8 +33,17 @@ class ConfigError(ValueError):
 
 
 def read_file(path: Path, problems: list[str]) -> Tree:
-    """Reads a file on top of those that its `base` names; what is wrong is added to `problems`."""
-    return _read(path, (), problems)
+    """Reads a file on top of those that its `base` names; what is wrong is added to `problems`.
+
+    Where there is no such file, it is looked for among the configs that come with lipnets.
+    """
+    return _read(_located(path), (), problems)
+
+
+def shipped() -> list[str]:
+    """The configs that come with lipnets, as a command line names them: `configs/digits/sll.yaml`."""
+    paths = sorted(_CONFIGS.glob("*/*.yaml"))
+    return [f"configs/{each.relative_to(_CONFIGS).as_posix()}" for each in paths]
 
 
 def read_overrides(overrides: Sequence[str], problems: list[str]) -> Tree:
@@ -76,9 +90,7 @@ def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> Tree:
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
-        nearby = sorted(each.name for each in path.parent.glob("*.yaml"))
-        hint = f"; there are {', '.join(nearby)}" if nearby else ""
-        problems.append(f"{path}: there is no such file{hint}")
+        problems.append(f"{path}: there is no such file{_nearest(path)}")
         return {}
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{path}: cannot be read: {error}")
@@ -94,9 +106,32 @@ def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> Tree:
     bases = tree.pop("base", [])
     merged: Tree = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        inherited = _read(path.parent / base, (*above, path.resolve()), problems)
+        beside = path.parent / base
+        file = beside if beside.exists() else _located(Path(base), beside)
+        inherited = _read(file, (*above, path.resolve()), problems)
         merged = merge(merged, inherited)
     return merge(merged, tree)
+
+
+def _located(path: Path, otherwise: Path | None = None) -> Path:
+    """A file that exists, or that of the same name among the configs that come with lipnets."""
+    inside = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    if not path.exists() and (_CONFIGS.joinpath(*inside)).is_file():
+        return _CONFIGS.joinpath(*inside)
+    return otherwise or path
+
+
+def _nearest(path: Path) -> str:
+    """What there is instead of a file that does not exist, as the end of a sentence."""
+    beside = {each.stem: each.name for each in sorted(path.parent.glob("*.yaml"))}
+    close = difflib.get_close_matches
+    near = [str(path.with_name(beside[each])) for each in close(path.stem, beside)]
+    near = near or close(path.as_posix(), shipped(), n=2, cutoff=0.75)
+    if near:
+        return f": did you mean {' or '.join(map(repr, near))}?"
+    if beside:
+        return f"; there are {', '.join(beside.values())}"
+    return f"; {spelled('train')} --list names those that come with lipnets"
 
 
 def _assign(tree: Tree, keys: list[str], value: Any) -> None:
