@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +231,40 @@ def test_probes_that_are_named_twice_run_once(run: Path) -> None:
     assert [record.name for record in read(run)].count("accuracy") == 1
 
 
+def test_effective_robustness_is_that_above_the_runs_that_are_named(
+    evaluated: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Copies of an evaluation, each with other accuracies and as if of other weights.
+    lines = (evaluated / "evaluation" / "records.jsonl").read_text().splitlines()
+    standard = []
+    for place in range(10):
+        on, off = 0.5 + 0.04 * place, 0.3 + 0.05 * place
+        records = [json.loads(line) for line in lines]
+        for record in records:
+            if record["name"] == "corruption_mean":
+                record["details"] |= {"clean": on, "weights": str(place)}
+                record["value"] = off
+        standard.append(run.parent / f"standard_{place}" / "evaluation" / "records.jsonl")
+        standard[-1].parent.mkdir(parents=True)
+        standard[-1].write_text("".join(json.dumps(record) + "\n" for record in records))
+    named = ["--standard", *(str(each.parents[1]) for each in standard)]
+    quick = [str(run), "--quick", "--limit", "60", "--probes", "certified", "corruptions"]
+    assert script.main([*quick, *named]) == 0
+    assert "effective robustness" in capsys.readouterr().out
+    (found,) = (r for r in read(run) if r.name == "effective_robustness")
+    (mean,) = (r for r in read(run) if r.name == "corruption_mean" and r.details["family"] == "all")
+    on, off = np.linspace(0.5, 0.86, 10), np.linspace(0.3, 0.75, 10)
+    slope, height = np.polyfit(np.log(on / (1 - on)), np.log(off / (1 - off)), 1)
+    clean = mean.details["clean"]
+    expected = 1 / (1 + np.exp(-height - slope * np.log(clean / (1 - clean))))
+    assert found.value == pytest.approx(mean.value - expected)
+    assert "got 9: through fewer" in refusal([*quick, *named[:-1], named[1]], capsys)
+    standard[4].write_text("nothing")
+    assert "standard_4" in refusal([*quick, *named], capsys)
+    standard[4].write_text("")
+    assert "number 5 was not" in refusal([*quick, *named], capsys)
+
+
 # What it prints.
 
 
@@ -378,6 +414,16 @@ def test_an_interruption_is_told_in_a_line(
     monkeypatch.setattr(Subject, "of", interrupted)
     assert script.main([str(run)]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_sigterm_ends_it_as_it_ends_training(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Subject, "of", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    assert script.main([str(run)]) == 143
+    assert "ended by SIGTERM: reports were left as they were" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_script_runs_from_anywhere(trained: Path, tmp_path: Path) -> None:

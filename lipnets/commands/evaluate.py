@@ -4,7 +4,6 @@ __all__ = ["main"]
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,10 +33,13 @@ from ..evaluation import (
 from ..experiment import ExperimentError
 from ..linalg import UnsoundArithmeticError
 from ..probes import PRESETS, InvariantError
+from ..probes.effective import LEAST, effective_robustness
+from ..probes.shifting import read_records
 from ..probes.subject import Tracker
 from ..records import Record
 from ..report import comparison_figures, comparison_page, summary
 from ..runs import RunError, format_records
+from ..stopping import Stop, TerminatedError
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ EXAMPLES = """examples:
   python evaluate.py runs/digits_demo --quick                one in a few minutes, with fewer images
   python evaluate.py runs/digits_demo --probes certified attacked --limit 1000
   python evaluate.py runs/a runs/b runs/c                    three reports, and a comparison
+  python evaluate.py runs/a --standard runs/plain*           how robust it is for its accuracy
   python evaluate.py lipconvnet5 --data digits               a model of the zoo, untrained
   python evaluate.py mine.py:network --data cifar10 --data-dir DIR    any nn.Module
 
@@ -59,15 +62,21 @@ What a probe found is kept: an evaluation that was interrupted goes on where it 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; mistakes are told in a sentence."""
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Stop().on_sigterm():
+        return answered(args)
+
+
+def answered(args: argparse.Namespace) -> int:
+    """Runs the command; mistakes are told in a sentence."""
     try:
         evaluate(args, Console())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
+        terminated = isinstance(end, TerminatedError)
+        what = "ended by SIGTERM" if terminated else "interrupted"
         print(
-            "\ninterrupted: reports were left as they were; what probes found is kept",
-            file=sys.stderr,
+            f"\n{what}: reports were left as they were; what probes found is kept", file=sys.stderr
         )
-        return 130
+        return 143 if terminated else 130
     except UnsoundArithmeticError as error:
         print(f"error: nothing can be certified here: {error}", file=sys.stderr)
         return 1
@@ -100,6 +109,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--data", metavar="NAME", help="the data set (default: that of the run)")
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--baseline", metavar="RUN", help="an evaluated run that corruption errors are relative to")
+    add(
+        "--standard",
+        nargs="+",
+        metavar="RUN",
+        help=f"{LEAST} evaluated runs or more of networks that were trained for accuracy alone, which "
+        "effective robustness is relative to",
+    )
     add("--out", type=Path, metavar="DIR", help="where to write the report, or the comparison")
     add("--fresh", action="store_true", help="forget what was found before")
     add("--batch-size", type=positive, default=256, metavar="N", help="images at a time")
@@ -117,6 +133,7 @@ def positive(text: str) -> int:
 def evaluate(args: argparse.Namespace, console: Console) -> None:
     """Examines each network and writes its report; of several, writes how they compare."""
     chosen = settings_of(args)
+    standard = standard_of(args.standard or ())
     device = find_device(args.device)
     several = len(args.targets) > 1
     targets = [
@@ -129,7 +146,7 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
         for each in dict.fromkeys(args.targets)
     ]
     found = {
-        name: examine(target, chosen, args, device, console)
+        name: examine(target, chosen, standard, args, device, console)
         for name, target in zip(names_of(targets), targets, strict=True)
     }
     if len(found) > 1:
@@ -165,6 +182,20 @@ def baseline_of(run: str) -> Path:
     return path
 
 
+def standard_of(runs: Sequence[str]) -> list[list[Record]]:
+    """The records of the runs that effective robustness is relative to."""
+    different = list(dict.fromkeys(runs))
+    if different and len(different) < LEAST:
+        raise ExperimentError(
+            f"--standard should name {LEAST} runs at least, got {len(different)}: through fewer, "
+            "a line says little"
+        )
+    try:
+        return [read_records(run) for run in different]
+    except ValueError as error:
+        raise ExperimentError(f"--standard should name evaluated runs. {error}") from None
+
+
 def find_device(name: str) -> torch.device:
     """The device of that name."""
     try:
@@ -192,6 +223,7 @@ def comparison_home(targets: Sequence[Target]) -> Path:
 def examine(
     target: Target,
     chosen: Mapping[str, Mapping[str, Any]],
+    standard: Sequence[Sequence[Record]],
     args: argparse.Namespace,
     device: torch.device,
     console: Console,
@@ -216,10 +248,12 @@ def examine(
         console.print(f"{target.name}: {target.title} on {target.dataset.name}", highlight=False)
         try:
             records = examination.examine(chosen, tell)
+            if standard:
+                records += effective_robustness(records, standard)
             report = write_evaluation(target, records)
             certificate = examination.save_certificate()
         except ValueError as error:
-            raise ExperimentError(f"the network does not fit the data: {error}") from error
+            raise ExperimentError(str(error)) from error
     count, whole = examination.counts()
     images = f"{count} of {whole}" if count < whole else str(count)
     print_results(console, f"{images} test images of {target.dataset.name}", records)

@@ -18,7 +18,7 @@ from ..probes.subject import Tracker, silently
 from ..records import Record
 from ..runs import certificate_bytes
 from .cache import Cache, digest_of_code, digest_of_files
-from .targets import Target
+from .targets import Target, TargetError
 
 _CERTIFIED = 1000  # images of which the certificate file holds the radii, at the most
 
@@ -73,26 +73,29 @@ class Examination:
         """The network, certified if it can be, run on the test images.
 
         Raises:
-            ValueError: If the network does not fit the data.
+            TargetError: If the network does not fit the data.
         """
         target = self.target
-        return Subject.of(
-            target.model,
-            target.dataset.test,
-            limit=self.limit,
-            batch_size=self.batch_size,
-            device=self.device,
-            history=target.history,
-            provenance={
-                "data": target.dataset.name,
-                "sha256": target.dataset.sha256,
-                "split": "test",
-                "weights": target.weights,
-            },
-            track=self.track,
-            data_dir=self.data_dir,
-            refuse=False,
-        )
+        try:
+            return Subject.of(
+                target.model,
+                target.dataset.test,
+                limit=self.limit,
+                batch_size=self.batch_size,
+                device=self.device,
+                history=target.history,
+                provenance={
+                    "data": target.dataset.name,
+                    "sha256": target.dataset.sha256,
+                    "split": "test",
+                    "weights": target.weights,
+                },
+                track=self.track,
+                data_dir=self.data_dir,
+                refuse=False,
+            )
+        except ValueError as error:
+            raise TargetError(f"the network does not fit the data: {error}") from error
 
     def examine(self, chosen: Mapping[str, Settings], tell: Tell | None = None) -> list[Record]:
         """Runs probes in turn.
@@ -106,7 +109,9 @@ class Examination:
 
         Raises:
             InvariantError: If something that must be true is not.
+            TargetError: If the network does not fit the data.
             ValueError, TypeError: If there is no such probe or setting; told before any runs.
+            ValueError: If a file that a probe reads is damaged.
         """
         built = {name: probes.build(name, **settings) for name, settings in chosen.items()}
         records: list[Record] = []
