@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data import Split, published
 from ..data import corruptions as catalogue
-from ..metrics import bootstrap_mean, correct
+from ..metrics import correct
 from ..records import Record
 from ._registry import Probe, presets, registry
 from .invariants import Pairs
@@ -204,27 +204,19 @@ def _means(
             yield subject.column("right_when_corrupted", right, "fraction")
         order = subject.indices.argsort()  # sums are the same in any order of images
         right, safe = right[order], safe[order]
-        low, high = bootstrap_mean(right)
-        yield subject.record(
+        yield subject.mean(
             "corruption_mean",
-            float(right.mean()),
+            right,
             "fraction",
-            len(subject),
-            low=low,
-            high=high,
             error=float(1 - right.mean()),
             clean=float(correct(subject.logits, subject.labels).double().mean()),
             kind="measured",
             **details,
         )
         if subject.proved:
-            low, high = bootstrap_mean(safe)
             clean = float((subject.radii > radius).double().mean())
-            ends = {"low": low, "high": high, "clean": clean, "radius": radius, "kind": "proved"}
-            mean = float(safe.mean())
-            yield subject.record(
-                "corruption_certified_mean", mean, "fraction", len(subject), **ends, **details
-            )
+            details |= {"clean": clean, "radius": radius, "kind": "proved"}
+            yield subject.mean("corruption_certified_mean", safe, "fraction", **details)
 
 
 def _relative(

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from ..data.filters import radial_bands
-from ..metrics import bootstrap_mean
 from ..records import Record
 from ._registry import Probe, presets, registry
 from .invariants import Pairs, require
@@ -98,19 +97,15 @@ def shapley(
         shares = _shares(means)
         details = {"baseline": baseline, "seed": seed, "kind": "measured"}
         for band in range(bands):
-            low, high = bootstrap_mean(contributions[band])
-            yield subject.record(
+            yield subject.mean(
                 "shapley",
-                float(means[band]),
+                contributions[band],
                 "nats",
-                len(subject),
                 band=band,
                 begin=band / (2 * bands),
                 end=(band + 1) / (2 * bands) if band < bands - 1 else 1.0,
                 share=float(shares[band]),
                 frequencies=int((numbers == band).sum()),
-                low=low,
-                high=high,
                 **details,
             )
         yield subject.record("shapley_score", score(means), "1", bands=bands, **details)

@@ -18,7 +18,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from ..metrics import RADII, bootstrap_mean, clopper_pearson_low, correct, predictions
+from ..metrics import RADII, clopper_pearson_low, correct, predictions
 from ..records import Record
 from ..seeds import derived_seed
 from ._registry import Probe, presets, registry
@@ -164,15 +164,11 @@ def _records(
             "smoothed_certified_accuracy", safe, kind="probabilistic", **at, **details
         )
     means = found.where(right, 0.0)
-    low, high = bootstrap_mean(means)
     diameter = float(subject.images[0].numel()) ** 0.5
-    yield subject.record(
+    yield subject.mean(
         "smoothed_mean_radius",
-        float(means.mean()),
+        means,
         "l2 pixels",
-        len(subject),
-        low=low,
-        high=high,
         own=float(own.clamp(0, diameter).mean()),
         kind="probabilistic",
         **details,

@@ -16,7 +16,7 @@ from ..bounds import NotCertifiedError, output_shape
 from ..certify import Certificate, certify
 from ..data import Split
 from ..export import export
-from ..metrics import clopper_pearson
+from ..metrics import bootstrap_mean, clopper_pearson
 from ..records import Record
 from .uncertified import Uncertified
 
@@ -251,6 +251,19 @@ class Subject:
         return self.record(
             name, hits / count, "fraction", count, hits=hits, low=low, high=high, **details
         )
+
+    def mean(self, name: str, values: Tensor, unit: str, **details: Any) -> Record:
+        """A record of a mean over the images, with its 95 % bootstrap interval.
+
+        Arguments:
+            name: What is measured.
+            values: The number of each image, finite, with shape (N,).
+            unit: Their unit.
+            **details: What else a reader needs.
+        """
+        low, high = bootstrap_mean(values)
+        value, count = float(values.mean()), len(values)
+        return self.record(name, value, unit, count, low=low, high=high, **details)
 
 
 @torch.no_grad()

@@ -75,6 +75,16 @@ def test_shares_come_with_their_interval(subject: Subject) -> None:
     assert (record.details["low"], record.details["high"]) == clopper_pearson(3, 4)
 
 
+def test_means_come_with_their_interval(subject: Subject) -> None:
+    values = torch.arange(60).double()
+    record = subject.mean("x", values, "nats", more=2)
+    assert (record.value, record.unit, record.count) == (29.5, "nats", 60)
+    error = 1.96 * float(values.std(unbiased=False)) / 60**0.5  # that of the normal limit
+    assert record.details["low"] == pytest.approx(29.5 - error, abs=0.1 * error)
+    assert record.details["high"] == pytest.approx(29.5 + error, abs=0.1 * error)
+    assert record.details["more"] == 2
+
+
 def test_images_of_another_shape_are_refused(model: nn.Sequential, split: Split) -> None:
     other = Split(split.images[..., :5], split.labels)
     with pytest.raises(ValueError, match=r"does not take images of shape \(1, 6, 5\)"):
