@@ -11,12 +11,13 @@ from .batch_size import batch_size
 from .compensation import compensation
 from .conditions import initialization, label_noise, long_training, regularizers
 from .derivatives import singular_values
+from .error_split import error_split
 from .f_principle import f_principle
 from .finding import Finding
 from .frequencies import frequencies
 from .frequency_noise import frequency_noise
 from .lab import Lab
-from .learning_order import error_split, learning_order
+from .learning_order import learning_order
 from .moments import moments
 from .prediction import cross_layer, martingale
 

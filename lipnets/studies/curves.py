@@ -1,6 +1,6 @@
 """Networks that learn a curve: sums of sines on [0, 1), by all points at once."""
 
-__all__ = ["Curve", "curves", "measure"]
+__all__ = ["Curve", "curves", "kinds", "measure", "scale"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,8 @@ from .sines import grid, open_ceiling, sines, spectrum
 
 _SHAPE = (1, 1, 1)  # of an image of one pixel, which t is
 _LOOKS = 60  # at a training, closer to each other at its beginning
+
+Networks = Mapping[str, tuple[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,40 @@ class Curve:
         return self.outputs - self.target
 
 
+def kinds(layers: Sequence[str], budgets: Sequence[float]) -> Networks:
+    """The networks of a study: a plain one, and for each budget one of each layer.
+
+    Arguments:
+        layers: The dense layers of constrained networks, by name.
+        budgets: Their Lipschitz budgets L.
+
+    Returns:
+        The layer and the budget of each, by what to call it; the plain one has no budget.
+    """
+    constrained = {
+        f"{each}, L = {budget:g}": (each, budget) for budget in budgets for each in layers
+    }
+    return {"plain": ("linear", None), **constrained}
+
+
+def scale(
+    frequencies: Sequence[int],
+    points: int,
+    widths: Sequence[int],
+    steps: int,
+    lr: float,
+    seeds: Sequence[int],
+) -> str:
+    """At which scale curves were learned."""
+    return (
+        f"{len(frequencies)} frequencies up to {max(frequencies)}, {points} points, widths "
+        f"{'-'.join(map(str, widths))}, {steps} steps of Adam at {lr:g}, {len(seeds)} seeds"
+    )
+
+
 def curves(
     lab: Lab,
-    networks: Mapping[str, tuple[str, float | None]],
+    networks: Networks,
     *,
     frequencies: Sequence[int],
     amplitudes: Sequence[float] | None,
