@@ -83,7 +83,8 @@ def other_sets(
         with np.load(path, allow_pickle=False) as archive:
             for key in archive.files:
                 name, _, form = key.rpartition("_")
-                known = name.startswith(data) or (name.startswith("usps") and data in _DIGITS)
+                own = f"{name}_".startswith(f"{data}_")  # cifar100 is no part of cifar10
+                known = own or (name.startswith("usps") and data in _DIGITS)
                 if form in ("xz", "sprites") and not known:
                     stored = _raw(archive, name) if form == "xz" else _tiles(archive, name)
                     picks = np.arange(min(limit, len(stored))) * len(stored)

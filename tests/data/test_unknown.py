@@ -137,3 +137,25 @@ def test_grey_images_are_repeated_for_colour_networks(tmp_path: Path) -> None:
     assert found.prepared == "repeated in each channel"
     picks = torch.from_numpy(stored[[0, 2, 4]]).float() / 255
     torch.testing.assert_close(found.images, picks[:, None].expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("data", "left"),
+    [
+        ("cifar10", ["cifar100", "usps_test"]),
+        ("cifar100", ["cifar10_test", "usps_test"]),
+        ("mnist", ["cifar100", "cifar10_test"]),  # USPS is of digits, too
+        ("", ["cifar100", "cifar10_test", "usps_test"]),
+    ],
+)
+def test_only_the_known_set_and_other_digits_are_left_out(
+    tmp_path: Path, data: str, left: list[str]
+) -> None:
+    packed = np.frombuffer(lzma.compress(bytes(2 * 4 * 4)), np.uint8)
+    arrays = {
+        f"{name}_{what}": array
+        for name in ("cifar100", "cifar10_test", "usps_test")
+        for what, array in (("xz", packed), ("shape", np.array([2, 4, 4])))
+    }
+    np.savez(tmp_path / "ood_several.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    assert [each.name for each in other_sets(str(tmp_path), data, (1, 4, 4), 10)] == left
