@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers import allow_cpu
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import lipnets
-from peers import allow_cpu
 
 Shape = tuple[int, ...]
 
