@@ -37,7 +37,6 @@ References:
 __all__ = [
     "conv_norm",
     "filtered_conv_gains",
-    "filtered_conv_norm",
     "half_grid",
     "roots_of_unity",
     "tap_sums",
@@ -152,34 +151,19 @@ def tap_sums(
     return _Symbol.of(double, groups, stride, dilation).taps.sum(dim=1)
 
 
-def filtered_conv_norm(kernel: Tensor, gain: Tensor) -> float:
-    """Bounds the norm of a circular convolution behind a filter, max g(ω) ‖S(ω)‖ over the grid.
+def filtered_conv_gains(kernel: Tensor, gain: Tensor) -> Tensor:
+    """Bounds a circular convolution behind a filter at each frequency ω: g(ω) ‖S(ω)‖.
 
     The filter multiplies the Fourier coefficient of frequency ω, of every channel, by a number of
-    modulus g(ω) at most; the operator is block diagonal as in C1, with blocks g(ω) S(ω).
+    modulus g(ω) at most; the operator is block diagonal as in C1, with blocks g(ω) S(ω).  The largest
+    of the bounds, over all frequencies or over those that images are confined to, bounds its norm.
 
     Arguments:
         kernel: The kernel, with shape (O, I, *K).
         gain: The gains g(ω) ≥ 0 on the whole grid in the order of `torch.fft`, with shape (*N).
 
     Returns:
-        A number that is at least the norm; infinite if an entry is not finite.
-    """
-    return filtered_conv_gains(kernel, gain).max().item()
-
-
-def filtered_conv_gains(kernel: Tensor, gain: Tensor) -> Tensor:
-    """Bounds of g(ω) ‖S(ω)‖ for each frequency ω, in the order of `torch.fft`.
-
-    What the operator of `filtered_conv_norm` does to images of that frequency alone, and a bound
-    of it on images confined to any set of frequencies, as their maximum.
-
-    Arguments:
-        kernel: The kernel, with shape (O, I, *K).
-        gain: The gains g(ω) ≥ 0, with shape (*N).
-
-    Returns:
-        The bounds, with shape (*N).
+        The bounds, with shape (*N); infinite if an entry of the kernel is not finite.
 
     Raises:
         ValueError: If a gain is negative or not finite.

@@ -13,7 +13,6 @@ library computes it; entries of its matrices are correctly rounded (`convolution
 """
 
 __all__ = [
-    "apply_symbols",
     "apply_to_parts",
     "apply_to_spectrum",
     "factors",
@@ -43,26 +42,6 @@ Size = tuple[int, int]
 P = ParamSpec("P")
 
 _DENSE = 1600  # pixels of a torus up to which the transform is a matrix product along each axis
-
-
-def apply_symbols(x: Tensor, symbols: Tensor) -> Tensor:
-    """Multiplies the channels of images by a matrix at each spatial frequency.
-
-    The real map with the symbol S where S(−ω) is the conjugate of S(ω).  Of two values that are not,
-    the one at the frequency of `half_plane` counts, and where ω is its own opposite the real part of
-    S(ω): the norm of the map is at most max ‖S(ω)‖ in any case (`apply_to_spectrum`).
-
-    Arguments:
-        x: Images, with shape (B, I, H, W).
-        symbols: The matrices, complex, for the frequencies that `torch.fft.rfft2` keeps, with shape
-            (H, W // 2 + 1, O, I).
-
-    Returns:
-        Images, with shape (B, O, H, W).
-    """
-    size = spatial_size(x)
-    matrices = symbols.flatten(0, 1).index_select(0, _kept(size).to(x.device))
-    return apply_to_spectrum(x, lambda spectrum: spectrum @ matrices.to(spectrum.dtype).mT, size)
 
 
 def apply_to_spectrum(

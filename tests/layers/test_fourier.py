@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lipnets.layers import _fourier
 from lipnets.layers._fourier import (
-    apply_symbols,
     apply_to_spectrum,
     from_spectrum,
     half_plane,
@@ -27,6 +26,13 @@ def path(request, monkeypatch) -> str:
 def symbols_of(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     """Symbols of a kernel as large as the image, in the order of `rfft2`."""
     return torch.fft.rfft2(kernel, s=size).permute(2, 3, 0, 1)
+
+
+def apply_symbols(x: Tensor, symbols: Tensor) -> Tensor:
+    """Multiplies channels by the matrices of all frequencies that `rfft2` keeps, where they count."""
+    rows, columns = torch.from_numpy(half_plane((x.shape[2], x.shape[3])).T)
+    kept = symbols[rows, columns].mT
+    return apply_to_spectrum(x, lambda spectrum: spectrum @ kept, (x.shape[2], x.shape[3]))
 
 
 @pytest.mark.parametrize("size", SIZES)
