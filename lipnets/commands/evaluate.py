@@ -106,7 +106,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("--quick", action="store_true", help="few images and settings: minutes")
     how.add_argument("--full", action="store_true", help="what a publication needs: hours")
     add("--limit", type=positive, metavar="N", help="use N test images, evenly spaced")
-    add("--data", metavar="NAME", help="the data set (default: that of the run)")
+    named = "the data set, or an .npz file of images and labels (default: that of the run)"
+    add("--data", metavar="NAME", help=named)
     add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--baseline", metavar="RUN", help="an evaluated run that corruption errors are relative to")
     add(

@@ -65,7 +65,7 @@ def open_target(
         what: A run directory of `train.py`; a directory of `save_pretrained`; `module:function` or
             `file.py:function`, called without arguments, which returns an `nn.Module`; or the name
             of a model, which is built with random weights.
-        data_name: The data set; by default that of the run.
+        data_name: The data set, or an .npz file of images and labels; by default that of the run.
         data_dir: The directory with the files of data sets; by default that of the run.
         out: The directory to write to; by default `evaluation` in a run directory or one of
             `save_pretrained`, and `evaluations/NAME` for others.
@@ -101,22 +101,21 @@ def open_target(
 def _run(path: Path, data_name: str | None, data_dir: str | None, out: Path | None) -> Target:
     run = Run.open(path)
     config, model = run.config(), run.load_model()
-    changes: dict[str, Any] = {"dir": data_dir} if data_dir else {}
-    if data_name and data_name != config.data.name:
-        changes["name"] = data_name
-    if changes:
-        section = config.data.model_copy(update=changes)
+    where = data_dir or config.data.dir
+    if data_dir:
+        section = config.data.model_copy(update={"dir": data_dir})
         config = config.model_copy(update={"data": section})
+    other = data_name is not None and data_name != config.data.name
     return Target(
         name=path.resolve().name,
         title=config.model.name,
         model=model,
-        dataset=load_data(config),
+        dataset=_data(str(path), data_name, where) if other else load_data(config),
         weights=hashlib.sha256(run.read("model.safetensors")).hexdigest(),
         out=out or run.path / "evaluation",
         origin=config.to_yaml(),
         history=run.history(),
-        data_dir=data_dir or config.data.dir,
+        data_dir=where,
     )
 
 
@@ -131,9 +130,15 @@ def _data(what: str, name: str | None, data_dir: str | None) -> Dataset:
     if name is None:
         known = ", ".join(data.names())
         raise TargetError(
-            f"'{what}' says nothing of its data: name them with --data, one of {known}."
+            f"'{what}' says nothing of its data: name them with --data, one of {known}, or a file of "
+            "images and labels, FILE.npz."
         )
+    if name == "npz":
+        raise TargetError("'npz' is any file of images and labels: name it, as in --data FILE.npz.")
     try:
+        if name.endswith(".npz"):
+            file = Path(name).resolve() if Path(name).is_file() else name
+            return data.load("npz", data_dir=data_dir, path=file)
         return data.load(name, data_dir=data_dir)
     except (OSError, ValueError, TypeError) as error:
         raise ExperimentError(f"the data set '{name}' cannot be loaded: {error}") from error

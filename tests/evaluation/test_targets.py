@@ -1,14 +1,18 @@
 """Tests of what can be evaluated."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lipnets import models
+from lipnets.config import parse_config
 from lipnets.evaluation import TargetError, open_target
-from lipnets.experiment import ExperimentError
+from lipnets.experiment import ExperimentError, build_model
+from lipnets.runs import Run
 
 SOURCE = """
 import torch
@@ -95,3 +99,46 @@ def test_what_is_no_network_is_refused(source: Path, what: str, said: str) -> No
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="the data set 'cifar10' cannot be loaded"):
         open_target("lipmlp_s", data_name="cifar10", data_dir=str(tmp_path))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9) % 3)
+    return path
+
+
+def test_images_of_a_file_are_data(
+    images: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_target(f"{source}:network", data_name=str(images)).dataset.name == "mine"
+    beside = open_target(f"{source}:network", data_name="mine.npz", data_dir=str(images.parent))
+    assert beside.dataset.num_classes == 3
+    monkeypatch.chdir(images.parent)
+    for directory in (None, "elsewhere"):
+        here = open_target(f"{source}:network", data_name="mine.npz", data_dir=directory)
+        assert here.dataset.sha256 == beside.dataset.sha256
+    with pytest.raises(TargetError, match="as in --data FILE"):
+        open_target(f"{source}:network", data_name="npz")
+    with pytest.raises(ExperimentError, match=r"others\.npz' cannot be loaded"):
+        open_target(f"{source}:network", data_name="others.npz")
+
+
+@pytest.mark.parametrize("own", ["digits", "npz"])
+def test_a_run_is_evaluated_on_other_data_than_its_own(
+    tmp_path: Path, images: Path, own: str
+) -> None:
+    data: dict[str, Any] = {"digits": {"name": own}, "npz": {"name": own, "path": str(images)}}[own]
+    tree = {
+        "data": data,
+        "model": {"name": "lipmlp_s", "in_chans": 1, "img_size": 8, "num_classes": 3},
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "adam", "lr": 1e-3},
+        "schedule": {"epochs": 1},
+    }
+    config = parse_config(tree)
+    run = Run.create(tmp_path / "run", config)
+    run.save_model(build_model(config))
+    other = {"digits": str(images), "npz": "digits"}[own]
+    assert open_target(str(run.path), data_name=other).dataset.name == Path(other).stem
+    assert open_target(str(run.path)).dataset.name == Path(own.replace("npz", "mine")).stem
