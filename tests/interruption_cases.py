@@ -73,7 +73,8 @@ def arm(what: str, number: int) -> None:
     elif what == "after a move":
         Path.replace = moved
     elif what == "half a file":
-        lipnets.runs.write_atomic = halved
+        for name in ("_checked", "_history", "_slots"):
+            import_module(f"lipnets.runs.{name}").write_atomic = halved
     elif what == "half a line":
         lipnets.runs.Run.log = logged
     else:
