@@ -13,9 +13,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from lipnets import data, experiment, models
+from lipnets import data, experiment, layers, losses, models, optim
 from lipnets.certify import certified_radii
 from lipnets.commands import train as script
+from lipnets.config import shipped
 from lipnets.runs import Run
 from lipnets.training import Step, fit
 
@@ -396,8 +397,55 @@ def test_the_schema_and_the_names_are_printed(capsys: pytest.CaptureFixture[str]
     assert script.main(["--schema"]) == 0
     assert "optimizer" in json.loads(capsys.readouterr().out)["properties"]
     assert script.main(["--list"]) == 0
-    listed = capsys.readouterr().out
-    assert all(name in listed for name in ("lipmlp_s", "maxmin", "multi_margin", "digits"))
+    named = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "]
+    registered = [models.names(), layers.names(), losses.names(), optim.names(), data.names()]
+    everything = [
+        name for names in [*registered, data.augment.names(), shipped()] for name in names
+    ]
+    assert sorted(named) == sorted(everything)
+
+
+@pytest.mark.parametrize(
+    ("what", "first", "names"),
+    [
+        ("data", "data (6)", {"cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "npz"}),
+        ("attention", "layers: attention (2)", {"l2_attention", "token_mixer"}),
+        ("manifold_*linear", "layers: dense (1)", {"manifold_linear"}),
+        ("lipmlp_", "models (3)", {"lipmlp_l", "lipmlp_m", "lipmlp_s"}),
+    ],
+)
+def test_a_kind_or_a_pattern_is_listed_with_a_line_for_each(
+    what: str, first: str, names: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main(["--list", what]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == first
+    assert {line.split()[0] for line in lines[: len(names)]} == names
+    assert all(len(line.split()) > 2 for line in lines[: len(names)])
+
+
+def test_what_is_not_there_to_be_listed_is_told_with_what_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert script.main(["--list", "modles"]) == 1
+    assert (
+        capsys.readouterr().err
+        == "error: Nothing here is called 'modles': did you mean 'models'?\n"
+    )
+    assert script.main(["--list", "xyzzy"]) == 1
+    assert "kinds are models, activation, " in capsys.readouterr().err
+
+
+def test_help_shows_commands_as_they_are_called_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for called, shown in (("train.py", "python train.py"), ("bin/lipnets-train", "lipnets-train")):
+        monkeypatch.setattr(sys, "argv", [called])
+        with pytest.raises(SystemExit, match="0"):
+            script.main(["--help"])
+        help_ = capsys.readouterr().out
+        assert f"usage: {shown} [-h]" in help_
+        assert f"{shown} configs/digits/lipconvnet_aol.yaml" in help_
 
 
 @pytest.mark.parametrize("arguments", [[], ["--resume"], ["seed=3"]])

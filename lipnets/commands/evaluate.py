@@ -31,6 +31,7 @@ from ..evaluation import (
     write_evaluation,
 )
 from ..experiment import ExperimentError
+from ..invocation import spelled
 from ..linalg import UnsoundArithmeticError
 from ..probes import PRESETS, InvariantError
 from ..probes.effective import LEAST, effective_robustness
@@ -46,13 +47,13 @@ T = TypeVar("T")
 MISTAKES = (ConfigError, ExperimentError, InvariantError, RunError, TargetError, OSError)
 
 EXAMPLES = """examples:
-  python evaluate.py runs/digits_demo                        a report: evaluation/report.html in the run
-  python evaluate.py runs/digits_demo --quick                one in a few minutes, with fewer images
-  python evaluate.py runs/digits_demo --probes certified attacked --limit 1000
-  python evaluate.py runs/a runs/b runs/c                    three reports, and a comparison
-  python evaluate.py runs/a --standard runs/plain*           how robust it is for its accuracy
-  python evaluate.py lipconvnet5 --data digits               a model of the zoo, untrained
-  python evaluate.py mine.py:network --data cifar10 --data-dir DIR    any nn.Module
+  {evaluate} runs/digits_demo                        a report: evaluation/report.html in the run
+  {evaluate} runs/digits_demo --quick                one in a few minutes, with fewer images
+  {evaluate} runs/digits_demo --probes certified attacked --limit 1000
+  {evaluate} runs/a runs/b runs/c                    three reports, and a comparison
+  {evaluate} runs/a --standard runs/plain*           how robust it is for its accuracy
+  {evaluate} lipconvnet5 --data digits               a model of the zoo, untrained
+  {evaluate} mine.py:network --data cifar10 --data-dir DIR    any nn.Module
 
 Numbers are in records.jsonl and summary.csv beside the report, those of single images in examples.csv.
 What a probe found is kept: an evaluation that was interrupted goes on where it was.
@@ -89,8 +90,9 @@ def answered(args: argparse.Namespace) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     raw = argparse.RawDescriptionHelpFormatter
+    examples = EXAMPLES.format(evaluate=spelled("evaluate"))
     parser = argparse.ArgumentParser(
-        "evaluate.py", description=__doc__, epilog=EXAMPLES, formatter_class=raw
+        spelled("evaluate"), description=__doc__, epilog=examples, formatter_class=raw
     )
     add = parser.add_argument
     add(

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .. import data, distributed, experiment, layers, losses, models, optim, tensorboard
+from .. import distributed, experiment, tensorboard
 from ..bounds import NotCertifiedError
 from ..certify import certify
 from ..config import Config, ConfigError, json_schema, load_config, parse_config
@@ -35,14 +36,20 @@ from ..records import Record
 from ..runs import Run, RunError, UnwritableError
 from ..stopping import Stop, TerminatedError
 from ..training import NonFiniteLossError, Step
+from .listing import lines_of_names
 
 EXAMPLES = """examples:
-  python train.py configs/digits/lipconvnet_aol.yaml
-  python train.py configs/digits/lipconvnet_aol.yaml "optimizer.lr=1e-3" --out runs/slow
-  python train.py --resume --out runs/slow       go on after an interruption
-  python train.py --list                         what configs can name
-  python train.py --schema > schema.json         their JSON Schema, for an editor
-  torchrun --nproc-per-node=2 train.py CONFIG    with two processes, each a part of every batch
+  {train} configs/digits/lipconvnet_aol.yaml            half a minute, with data that are here
+  {train} configs/fashion_mnist/sll.yaml --data-dir DIR its files are downloaded, if they are not there
+  {train} configs/digits/sll.yaml "optimizer.lr=1e-3" "model.act=groupsort" --out runs/slow
+  {train} --resume --out runs/slow                      go on after an interruption
+  {train} --list                                        what configs can name, a line for each
+  {train} --list models                                 of one kind; or --list "*aol*"
+  {train} --schema > schema.json                        their JSON Schema, for an editor
+  {torchrun} CONFIG       two processes, each with a part of every batch
+
+A config that does not exist here is looked for among those that come with lipnets.  One of your own
+can begin with one of them: "base: configs/digits/sll.yaml", and change what follows.
 """
 
 
@@ -63,8 +70,8 @@ def answered(args: argparse.Namespace, stop: Stop) -> int:
     try:
         if args.schema:
             print(json.dumps(json_schema(), indent=2))
-        elif args.list:
-            print_names()
+        elif args.list is not None:
+            print_names(args.list)
         else:
             train(args, Console(), stop)
     except KeyboardInterrupt as end:
@@ -98,8 +105,9 @@ def tell(sentence: str) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     raw = argparse.RawDescriptionHelpFormatter
+    examples = EXAMPLES.format(train=spelled("train"), torchrun=under_torchrun("train", "2"))
     parser = argparse.ArgumentParser(
-        "train.py", description=__doc__, epilog=EXAMPLES, formatter_class=raw
+        spelled("train"), description=__doc__, epilog=examples, formatter_class=raw
     )
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG", help="a YAML file, such as those in configs/")
@@ -110,10 +118,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", metavar="cpu|cuda", help="where to train (default: cpu)")
     add("--compile", action="store_true", help="train with torch.compile: compute.compile=true")
     add("--tensorboard", action="store_true", help="write what is recorded for TensorBoard too")
-    add("--list", action="store_true", help="list what configs can name, and stop")
+    add(
+        "--list",
+        nargs="?",
+        const="",
+        metavar="WHAT",
+        help="list what configs can name, and stop: all, a kind (models, layers, losses, optimizers, data, "
+        "augmentations, configs), or names that match ('*aol*')",
+    )
     add("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
     args = parser.parse_intermixed_args(arguments)
-    if not (args.config or args.schema or args.list or (args.resume and args.out)):
+    if not (args.config or args.schema or args.list is not None or (args.resume and args.out)):
         parser.error("which CONFIG? With --resume, --out DIR is enough. See --help.")
     if args.config and "=" in args.config:
         parser.error(f"'{args.config}' should be a CONFIG: values come after it.")
@@ -134,21 +149,13 @@ def how_to_resume(args: argparse.Namespace) -> str:
     return f": to go on from the last state that was saved, {command} --resume --out {args.out}"
 
 
-def print_names() -> None:
-    """Prints what configs can name."""
-    kinds: dict[str, list[str]] = {}
-    for name in layers.names():
-        kinds.setdefault(layers.card(name).kind, []).append(name)
-    registries = {
-        "models": models.names(),
-        **{f"layers, {kind}": names for kind, names in sorted(kinds.items())},
-        "losses": losses.names(),
-        "optimizers": optim.names(),
-        "data sets": data.names(),
-        "augmentations": data.augment.names(),
-    }
-    for kind, names in registries.items():
-        print(f"{kind}:\n  {', '.join(names)}")
+def print_names(what: str) -> None:
+    """Prints what configs can name, a line for each, no longer than the terminal is wide."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    try:
+        print("\n".join(lines_of_names(what, width)))
+    except ValueError as error:
+        raise ExperimentError(str(error)) from None
 
 
 def train(args: argparse.Namespace, console: Console, stop: Stop) -> None:

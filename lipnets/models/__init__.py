@@ -37,6 +37,7 @@ __all__ = [
 
 from typing import Any
 
+from ._listing import list_models
 from ._registry import ModelCard, Published, Variant, card, registry
 from .aol_mlp import aol_mlp
 from .aolnet import aolnet
@@ -86,13 +87,3 @@ def create_model(name: str, **arguments: Any) -> Network:
         7
     """
     return registry.build(name, **arguments)
-
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the variants that match a shell pattern, in alphabetical order.
-
-    Example:
-        >>> list_models("lipmlp*")
-        ['lipmlp_l', 'lipmlp_m', 'lipmlp_s']
-    """
-    return registry.names(pattern)

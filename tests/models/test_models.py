@@ -24,13 +24,32 @@ def test_every_variant_is_built_on_the_meta_device(name) -> None:
     assert model(torch.empty(3, 2, 10, 12, device="meta")).shape == (3, 7)
 
 
-def test_names_are_sorted_and_match_a_pattern() -> None:
+def test_names_are_in_natural_order_and_match_patterns_as_in_timm() -> None:
     names = lipnets.list_models()
-    assert names == sorted(names)
+    assert sorted(names) == lipnets.models.names()
     assert {"lipmlp_s", "lipmlp_m", "lipconvnet_xs", "lipconvnet_s", "lipconvnet_m"} <= set(names)
-    assert {f"lipconvnet{depth}" for depth in range(5, 45, 5)} <= set(names)
+    depths = [f"lipconvnet{depth}" for depth in range(5, 45, 5)]
+    assert lipnets.list_models("lipconvnet[0-9]*") == depths
     assert lipnets.list_models("lipmlp*") == [name for name in names if name.startswith("lipmlp")]
+    assert lipnets.list_models(["*_s", "lipconvnet5"]) == [
+        name for name in names if name.endswith("_s") or name == "lipconvnet5"
+    ]
+    assert lipnets.list_models("lipconvnet*", exclude_filters=["*_*", "*0"]) == depths[::2]
     assert lipnets.list_models("nothing*") == []
+
+
+def test_names_are_chosen_by_family_and_by_promise() -> None:
+    chosen = lipnets.list_models("*_s", "lipmlp")
+    assert chosen == ["lipmlp_s"]
+    assert lipnets.list_models(family=["lipmlp", "sll"], exclude_filters="lipmlp*") == [
+        name for name in lipnets.list_models() if lipnets.models.card(name).family == "sll"
+    ]
+    free = set(lipnets.list_models()) - set(lipnets.list_models(one_lipschitz=True))
+    assert free == set(
+        lipnets.list_models(family=["gloronet", "lipnext", "plain_mlp", "plain_convnet", "resnet"])
+    )
+    with pytest.raises(ValueError, match=r"No family of models is called 'lipmpl'.*'lipmlp'"):
+        lipnets.list_models(family="lipmpl")
 
 
 def test_unknown_names_and_arguments_suggest_known_ones() -> None:
