@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Threads that wait by spinning make a busy machine ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow lint format benchmark mutation clean help
+.PHONY: demo test test-slow lint format benchmark mutation release-check clean help
 
 help:
 	@echo "make demo       train, evaluate and report a certified network on digits (5 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make format     rewrite the code as the linters want it"
 	@echo "make benchmark  bounds beside power iteration and float32 (5 minutes)"
 	@echo "make mutation   test the tests of the trusted kernel (an hour)"
+	@echo "make release-check  build the wheel, and use it outside of this directory (5 minutes)"
 
 # An installed torch is seen from inside the environment, and kept if its version fits.
 $(BIN)/.installed: pyproject.toml
@@ -52,6 +53,9 @@ benchmark: $(BIN)/.installed
 
 mutation: $(BIN)/.installed
 	$(BIN)/python tests/mutation.py
+
+release-check:
+	$(PYTHON) .ci/release_check.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
