@@ -51,7 +51,9 @@ def _power_iteration(
         dual = torch.zeros_like(outputs, requires_grad=True)
         if not outputs.requires_grad:  # a constant function
             return directions, torch.zeros(len(points)).to(points)
-        (pulled,) = torch.autograd.grad(outputs, points, dual, create_graph=True)
+        (pulled,) = torch.autograd.grad(
+            outputs, points, dual, create_graph=True, materialize_grads=True
+        )
     slopes = torch.zeros(len(points)).to(points)
     for step in range(steps + 1):
         pushed = _push(pulled, dual, directions)  # J v
@@ -81,8 +83,12 @@ def _slope_gradients(module: nn.Module, points: Tensor, directions: Tensor) -> T
     noise = torch.randn(points.shape, generator=generator, dtype=torch.float64).to(points)
     with torch.enable_grad():
         outputs = module(points.clone())
+        if not outputs.requires_grad:  # a constant function
+            return noise
         dual = torch.zeros_like(outputs, requires_grad=True)
-        (pulled,) = torch.autograd.grad(outputs, points, dual, create_graph=True)
+        (pulled,) = torch.autograd.grad(
+            outputs, points, dual, create_graph=True, materialize_grads=True
+        )
         if not pulled.requires_grad:
             return noise
         (pushed,) = torch.autograd.grad(

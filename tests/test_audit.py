@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipnets import audit, certify
 from lipnets.audit import format_table, named_layers
@@ -110,3 +110,16 @@ def test_the_table_reads() -> None:
     ]
     assert table[2].startswith("0.0      Conv2d")
     assert table[-1].startswith("network  Sequential  1×4×4")
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_function_from_which_no_gradient_comes_back_has_no_slope(learned: bool) -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(3), requires_grad=learned)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bias.expand(len(x), 3)
+
+    assert attained_slope(Constant(), torch.rand(2, 4)) == 0

@@ -11,7 +11,7 @@ from ..bounds import NotCertifiedError
 from ..metrics import predictions
 from ..records import Record
 from ._registry import Probe, registry
-from .invariants import require
+from .invariants import InvariantError, require
 from .subject import Subject
 
 
@@ -42,12 +42,18 @@ def repeatable(limit: int | None = 64) -> Probe:
             moved = (_margins(other, labels) - _margins(logits, labels)).abs()
             shares = torch.where(finite[:, None], moved / allowed, 0.0).amax(dim=1)
             for i in (~same | (finite & ~(shares <= 1))).nonzero().flatten().tolist():
-                require(
-                    False,
-                    law="the logits of an image do not depend on the other images of a batch",
-                    came=f"those of test image {int(subject.indices[i])} differ by "
-                    f"{float(moved[i].max()):.3g} when it is run {what}",
+                came = (
+                    f"those of test image {int(subject.indices[i])} differ by "
+                    f"{float(moved[i].max()):.3g} when it is run {what}"
                 )
+                if not subject.proved:  # nobody said that it does not
+                    raise InvariantError(
+                        "The logits of an image should not depend on the other images of a batch, nor on what ran "
+                        f"before, but {came}: no number would be right. Take out of the forward of the network "
+                        "what keeps a state, looks at the whole batch or draws random numbers."
+                    )
+                law = "the logits of an image do not depend on the other images of a batch"
+                require(False, law=law, came=came)
             closest = max(closest, float(shares.max()))
         yield subject.record(
             "check/batches",

@@ -270,7 +270,7 @@ class Subject:
 def _check_shape(model: nn.Module, image: Tensor) -> None:
     weight = next((each for each in model.parameters() if each.is_floating_point()), image)
     try:
-        model(image.to(weight))
+        copy.deepcopy(model)(image.to(weight))  # which may count what it sees
     except (RuntimeError, ValueError) as error:
         shape = tuple(image.shape[1:])
         raise ValueError(f"The model does not take images of shape {shape}: {error}") from error

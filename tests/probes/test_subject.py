@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipnets.data import Split
 from lipnets.metrics import clopper_pearson
-from lipnets.probes import Subject
+from lipnets.probes import Subject, build
 
 
 def test_images_are_taken_evenly_from_data_sorted_by_class(
@@ -89,3 +89,26 @@ def test_images_of_another_shape_are_refused(model: nn.Sequential, split: Split)
     other = Split(split.images[..., :5], split.labels)
     with pytest.raises(ValueError, match=r"does not take images of shape \(1, 6, 5\)"):
         Subject.of(model, other)
+
+
+class Counting(nn.Module):
+    """Counts the images that it sees, as nobody else should notice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, 4)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.head(x.flatten(1))
+
+
+def test_a_foreign_module_is_left_as_it_was_by_all_that_runs_it(split: Split) -> None:
+    model = Counting().eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    subject = Subject.of(model, split, refuse=False, limit=8)
+    for name in ("certified", "repeatable", "jacobian", "tightness", "cost"):
+        list(build(name)(subject))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
