@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import lipnets
 
 PACKAGE = Path(lipnets.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 LEVELS = [  # a room may import from the rooms above it, and from itself
     {"verify"},
     {"atomic", "invocation", "linalg", "registry", "records", "compat", "seeds", "distributed"},
@@ -100,6 +103,34 @@ def test_imports_go_one_way() -> None:
             if other != room and levels[other] > levels[room]
         ]
     assert not wrong
+
+
+def test_contributors_are_shown_every_room_in_the_order_of_imports() -> None:
+    levels, last, shown = rooms(), 0, set()
+    table = re.findall(r"^\| (`.*?`) \| ", CONTRIBUTING.read_text(), flags=re.MULTILINE)
+    for cell in table:
+        paths = [path for name in named(cell) for path in PACKAGE.glob(name.rstrip("/"))]
+        row = {path.stem for path in paths}
+        assert len(paths) == len(row) >= len(named(cell)), cell
+        assert last <= min(levels[room] for room in row), cell
+        last, shown = max(levels[room] for room in row), shown | row
+    assert shown == set(levels)
+
+
+def test_paths_that_contributors_are_told_of_exist() -> None:
+    paths = [each for each in named(CONTRIBUTING.read_text()) if "NAME" not in each]
+    paths = [each for each in paths if re.fullmatch(r"[\w./*-]+", each)]
+    paths = [each for each in paths if "/" in each or each.endswith((".py", ".md", ".json"))]
+    assert len(paths) > 60
+    missing = [
+        e for e in paths if not any([*ROOT.glob(e.rstrip("/")), *PACKAGE.glob(e.rstrip("/"))])
+    ]
+    assert not missing
+
+
+def named(text: str) -> list[str]:
+    """What a page sets as code."""
+    return re.findall(r"`([^`\n]+)`", text)
 
 
 @pytest.mark.parametrize("name", [name for name in lipnets.__all__ if name != "__version__"])
