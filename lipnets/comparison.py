@@ -22,10 +22,12 @@ def compare(runs: Mapping[str, Sequence[Record]]) -> list[Record]:
 
     It needs the columns `image/...`, one number for each image, which probes yield.  Records are
     `difference/accuracy`; `difference/certified_accuracy` and `difference/attacked_accuracy` at each standard
-    radius; and `difference/mean_radius`, with radii clipped to the diameter of the space of images.  The value
-    is that of the run minus that of the baseline; details are the `run`, the `baseline`, the ends
-    `low` and `high` of the paired bootstrap interval of 95 %, and of shares the `p` value of McNemar's test
-    with the numbers of images that only one has right.
+    radius; `difference/mean_radius`, with radii clipped to the diameter of the space of images;
+    `difference/nll`; and `difference/corrupted_accuracy`, of means over the same corruptions, which is called
+    relative robustness (Taori et al., 2020, https://arxiv.org/abs/2007.00644).  The value is that of the run
+    minus that of the baseline; details are the `run`, the `baseline`, the ends `low` and `high` of the paired
+    bootstrap interval of 95 %, and of shares the `p` value of McNemar's test with the numbers of images that
+    only one has right.
 
     Arguments:
         runs: The records of each evaluation, by its name; the first is the baseline.
@@ -71,6 +73,11 @@ class _Table:
         self.data, self.sha256 = details.get("data", ""), details.get("sha256", "")
         self.proved = any(record.name == "certified_curve" for record in records)
         curves = [record for record in records if record.name == "mean_radius"]
+        self.corrupted = [
+            (r.details["corruptions"], r.details["severities"])
+            for r in records
+            if r.name == "corruption_mean" and r.details["family"] == "all"
+        ]
         self.diameter = curves[0].details.get("diameter", torch.inf) if curves else torch.inf
 
     @property
@@ -125,6 +132,10 @@ def _compared(first: _Table, second: _Table, where: Mapping[str, Any]) -> Iterat
             if radius > 0:
                 details = {"radius": radius, "kind": "attained", **where}
                 yield _shares("attacked_accuracy", ours > radius, theirs > radius, details)
+    corrupted = first.shared(second, "right_when_corrupted")
+    if corrupted and first.corrupted == second.corrupted:
+        details = {"kind": "measured", **where}
+        yield _means("corrupted_accuracy", *corrupted, "fraction", details)
     losses = first.shared(second, "nll")
     if losses and losses[0].isfinite().all() and losses[1].isfinite().all():
         yield _means("nll", losses[0], losses[1], "nats", {"kind": "measured", **where})

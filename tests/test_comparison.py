@@ -73,6 +73,29 @@ def test_differences_are_those_of_the_run_from_the_baseline() -> None:
         assert record.details["kind"] == "proved"
 
 
+def test_accuracies_under_the_same_corruptions_are_compared() -> None:
+    def corrupted(radii: Sequence[float], shares: Sequence[float], severity: int) -> list[Record]:
+        details = {"family": "all", "corruptions": ["fog"], "severities": [severity]}
+        column = {"values": list(shares), "indices": list(range(8))}
+        return [
+            *run(radii),
+            Record("image/right_when_corrupted", 0.0, "fraction", 8, details=column),
+            Record("corruption_mean", 0.0, "fraction", 8, details=details),
+        ]
+
+    ours, theirs = [0.0, 0.25, 0.5, 1.0] * 2, [0.5, 0.25, 0.5, 1.0] * 2
+    first = corrupted(BASE, ours, 1)
+    record = found(
+        compare({"base": first, "other": corrupted(OTHER, theirs, 1)}), "corrupted_accuracy"
+    )
+    assert record.value == pytest.approx(0.125)
+    assert (record.details["first"], record.details["second"]) == (0.4375, 0.5625)
+    assert 0 <= record.details["low"] <= 0.125 <= record.details["high"] <= 0.5
+    for other in (corrupted(OTHER, theirs, 2), run(OTHER)):
+        names = [each.name for each in compare({"base": first, "other": other})]
+        assert "difference/corrupted_accuracy" not in names
+
+
 def test_infinite_radii_are_clipped_to_the_diameter_and_wrong_ones_to_zero() -> None:
     record = found(compare({"base": run(BASE), "other": run(OTHER)}), "mean_radius")
     assert record.details["first"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.5 + 2) / 8)

@@ -24,6 +24,7 @@ _SHARES = {
     "accuracy": "right",
     "certified_accuracy": "certified at",
     "attacked_accuracy": "survives attacks at",
+    "corrupted_accuracy": "right when corrupted",
 }
 
 
@@ -174,8 +175,8 @@ def _row(record: Record) -> dict[str, str]:
         "second": numbers.percent(details["second"]) if share else f"{details['second']:.4f}",
         "difference": value,
         "interval": f"[{low}, {high}]",
-        "only": f"{details['only_first']} : {details['only_second']}" if share else "",
-        "p": _p(details["p"]) if share else "",
+        "only": f"{details['only_first']} : {details['only_second']}" if "p" in details else "",
+        "p": _p(details["p"]) if "p" in details else "",
     }
 
 

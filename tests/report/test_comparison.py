@@ -269,3 +269,14 @@ def test_the_summary_has_a_line_for_each_section() -> None:
     assert lines["time for an image", "abacus"] == "12.5\u202fms"
     (remark,) = [r for what, r in lines if what == "unknown images by certified radius"]
     assert remark == "mean AUROC; least 72.0\u202f% for heavy noise"
+
+
+def test_means_of_shares_are_in_percent_and_have_no_p_value() -> None:
+    details = difference("<b>", -0.04, 0.5).details
+    details = {
+        key: details[key] for key in details if key not in ("p", "only_first", "only_second")
+    }
+    record = Record("difference/corrupted_accuracy", -0.04, "fraction", 8, details=details)
+    document = comparison_page(list(RUNS), RUNS, [*COMPARED, record])
+    said = " ".join(re.sub(r"<[^>]*>", " ", document).split()).replace("\u202f", " ")
+    assert "right when corrupted 50.0 % 46.0 % −4.0 [−7.0, −2.0]" in said
