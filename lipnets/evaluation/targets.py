@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,18 +162,26 @@ def _function(what: str) -> Callable[[], Any]:
             finally:
                 sys.path.pop(0)
         return getattr(module, name)
-    except (ImportError, OSError, AttributeError) as error:
-        raise TargetError(f"'{what}' should be a function of a module: {error}") from error
+    except Exception as error:  # of code that is not ours
+        raise TargetError(f"'{what}' should be a function of a module: {_told(error)}") from error
 
 
 def _called(what: str, function: Callable[[], Any]) -> nn.Module:
     try:
         model = function()
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise TargetError(f"'{what}' cannot be built: {error}") from error
+    except Exception as error:  # of code that is not ours
+        raise TargetError(f"'{what}' cannot be built: {_told(error)}") from error
     if not isinstance(model, nn.Module):
         raise TargetError(f"'{what}' should return an nn.Module, got {type(model).__name__}.")
     return model
+
+
+def _told(error: Exception) -> str:
+    """An error in a line, with its kind if that says more than the message, and where it came from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    plain = isinstance(error, RuntimeError | ValueError | OSError | ImportError)
+    kind = "" if plain and str(error) else f"{type(error).__name__}: "
+    return f"{kind}{error} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _digest(model: nn.Module) -> str:

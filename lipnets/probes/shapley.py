@@ -50,6 +50,8 @@ def shapley(
       bootstrap interval over images; `begin` and `end` are in cycles per pixel; `share` is
       (ψ − min ψ) / Σ (ψ − min ψ), which keeps the order and loses the sum;
 
+    Images of which some coalition has outputs that are not finite are `left_out`;
+
     and `shapley_score`: positive if low bands contribute most, 0 if all contribute the same, negative if
     high bands do: see `score`.  It is the published one but for the sign, which that drops.
 
@@ -91,11 +93,18 @@ def shapley(
             for index in range(2**bands):  # with bands that no frequency is in, or without
                 if {band for band in present if index >> band & 1} == kept:
                     values[index] = payoff
+        usable = values.isfinite().all(dim=0)
+        if not usable.any():
+            says = "outputs are not finite, of all images in some coalition"
+            yield subject.record("shapley_skipped", 1.0, "1", says=says)
+            return
+        values = values[:, usable]
         contributions = shapley_values(values)  # (bands, N)
-        closest = _check_efficiency(subject, values, contributions)
+        closest = _check_efficiency(subject.indices[usable], values, contributions)
         means = contributions.mean(dim=1)
         shares = _shares(means)
-        details = {"baseline": baseline, "seed": seed, "kind": "measured"}
+        out = int((~usable).sum())
+        details = {"baseline": baseline, "seed": seed, "left_out": out, "kind": "measured"}
         for band in range(bands):
             yield subject.mean(
                 "shapley",
@@ -114,7 +123,7 @@ def shapley(
             "check/shapley",
             closest,
             "1",
-            len(subject),
+            values.shape[1],
             says="contributions of bands sum to the payoff of all less that of none; closest: the "
             "largest error, relatively",
         )
@@ -179,7 +188,7 @@ def _shares(means: Tensor) -> Tensor:
     return above / total if total > 0 else torch.full_like(above, 1 / len(above))
 
 
-def _check_efficiency(subject: Subject, values: Tensor, contributions: Tensor) -> float:
+def _check_efficiency(indices: Tensor, values: Tensor, contributions: Tensor) -> float:
     """By how much the sum of contributions misses v(all) − v(none), relatively."""
     whole = values[-1] - values[0]
     lost = (contributions.sum(dim=0) - whole).abs() / (1 + values.abs().amax(dim=0))
@@ -187,7 +196,7 @@ def _check_efficiency(subject: Subject, values: Tensor, contributions: Tensor) -
     require(
         float(lost[worst]) <= 1e-9,
         law="contributions of bands sum to the payoff of all less that of none",
-        came=f"of test image {int(subject.indices[worst])} they are off by {lost[worst]:.3g}",
+        came=f"of test image {int(indices[worst])} they are off by {lost[worst]:.3g}",
     )
     return float(lost[worst])
 

@@ -108,7 +108,7 @@ class Subject:
             raise ValueError("There is nothing to examine the model on: the split is empty.")
         whole, indices = len(split), _evenly_spaced(len(split), limit)
         split = split[indices]
-        _check_shape(model, split.images[:1])
+        _check_shape(model, split.images[:2])
         shape = tuple(split.images.shape[1:])
         try:
             certificate = certify(model, shape)
@@ -267,21 +267,33 @@ class Subject:
 
 
 @torch.no_grad()
-def _check_shape(model: nn.Module, image: Tensor) -> None:
-    weight = next((each for each in model.parameters() if each.is_floating_point()), image)
+def _check_shape(model: nn.Module, images: Tensor) -> None:
+    weight = next((each for each in model.parameters() if each.is_floating_point()), images)
     try:
-        copy.deepcopy(model)(image.to(weight))  # which may count what it sees
-    except (RuntimeError, ValueError) as error:
-        shape = tuple(image.shape[1:])
-        raise ValueError(f"The model does not take images of shape {shape}: {error}") from error
+        outputs = copy.deepcopy(model)(images.to(weight))  # which may count what it sees
+    except Exception as error:  # of a forward that may be anybody's
+        shape, kind = tuple(images.shape[1:]), type(error).__name__
+        raise ValueError(
+            f"The model does not take images of shape {shape}, {len(images)} at a time: {kind}: {error}"
+        ) from error
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if not (isinstance(found, tuple) and len(found) == 2 and found[0] == len(images)):
+        raise ValueError(
+            f"The model should give a tensor of logits of shape ({len(images)}, K) for {len(images)} "
+            f"images, got {found}."
+        )
 
 
 def _uncertified(model: nn.Module, shape: tuple[int, ...], reason: str) -> Uncertified:
     program = copy.deepcopy(model).double().eval()
-    outputs = output_shape(program, shape)
-    if len(outputs) != 1:
-        raise ValueError(f"A classifier gives a row of logits for an image, got shape {outputs}.")
-    return Uncertified(program, outputs[0], reason)
+    try:
+        (classes,) = output_shape(program, shape)
+    except Exception as error:  # of a forward that may be anybody's
+        raise ValueError(
+            f"All is measured in float64, in which the model does not run: {error} Let its forward keep the "
+            "dtype of its input, and compute with tensors alone."
+        ) from error
+    return Uncertified(program, classes, reason)
 
 
 def _evenly_spaced(count: int, limit: int | None) -> Tensor:

@@ -43,6 +43,10 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict)
     pictures: dict[int, str] = field(default_factory=dict)
 
+    def name(self, index: int) -> str:
+        """The name of a class; of one that only the network has, its number."""
+        return self.classes[index] if index < len(self.classes) else f"class {index}"
+
 
 def figures(records: Sequence[Record]) -> dict[str, Figure]:
     """Draws every figure that the records allow, by name."""

@@ -26,6 +26,9 @@ def number():
 
 def broken():
     raise ValueError("no weights here")
+
+def lost():
+    return {{}}["weights"]
 """
 
 
@@ -88,6 +91,10 @@ def test_what_save_pretrained_wrote_is_opened(tmp_path: Path) -> None:
         ("FILE:missing", "should be a function of a module"),
         ("FILE:number", "should return an nn.Module, got int"),
         ("FILE:broken", "cannot be built: no weights here"),
+        (
+            "FILE:lost",
+            r"cannot be built: KeyError: 'weights' \(my_networks_of_a_test.py, line 15\)",
+        ),
     ],
 )
 def test_what_is_no_network_is_refused(source: Path, what: str, said: str) -> None:
@@ -142,3 +149,10 @@ def test_a_run_is_evaluated_on_other_data_than_its_own(
     other = {"digits": str(images), "npz": "digits"}[own]
     assert open_target(str(run.path), data_name=other).dataset.name == Path(other).stem
     assert open_target(str(run.path)).dataset.name == Path(own.replace("npz", "mine")).stem
+
+
+def test_a_file_that_is_no_python_is_told_with_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def network(:")
+    with pytest.raises(TargetError, match="should be a function of a module: SyntaxError"):
+        open_target(f"{path}:network", data_name="digits")

@@ -2,6 +2,10 @@
 
 import csv
 import json
+from dataclasses import replace
+
+import torch
+from torch import nn
 
 from lipnets.evaluation import Examination, Target, write_comparison, write_evaluation
 from lipnets.report import figures
@@ -59,3 +63,12 @@ def test_a_comparison_is_a_page_with_its_files(target: Target) -> None:
         "certified_curve.png",
         "certified_curve.svg",
     }
+
+
+def test_a_network_of_more_classes_than_the_data_has_a_page(target: Target) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 5)).float().eval()
+    with torch.no_grad():
+        network[1].bias[4] = 9.0  # which no label is, and which everything is taken for
+    records = Examination(replace(target, model=network)).examine({"certified": {}})
+    page = write_evaluation(target, records).read_text()
+    assert "taken for class 4" in page

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from lipnets.probes import InvariantError, Subject, shapley
 from lipnets.probes.shapley import score, shapley_values
@@ -123,3 +124,38 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         shapley(bands=1)
     with pytest.raises(ValueError, match="zero, noise or image"):
         shapley(baseline="grey")  # pyright: ignore[reportArgumentType]
+
+
+class Lost(nn.Module):
+    """Logits of a linear map, and none where an image is brighter than allowed."""
+
+    def __init__(self, brightest: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, 3)
+        self.brightest = brightest
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        logits = self.head(flat)
+        return logits.where(flat.mean(dim=1, keepdim=True) <= self.brightest, torch.nan)
+
+
+def test_images_whose_outputs_are_not_finite_are_left_out(examine: Build) -> None:
+    free = examine(Lost(2.0), (1, 6, 6), 3)
+    means = free.images.flatten(1).mean(dim=1)
+    brightest = float(means.sort().values[4:6].mean())  # five of eight images are darker
+    few = Lost(brightest)
+    few.head = free.model.head
+    records = list(shapley(bands=3)(examine(few, (1, 6, 6), 3)))
+    found = [r for r in records if r.name == "shapley"]
+    assert {r.details["left_out"] for r in found} == {3}
+    assert {r.count for r in found} == {5}
+    dark = (means <= brightest).nonzero().flatten()
+    part = Subject.of(free.model, free.split[dark], refuse=False)
+    expected = [r.value for r in shapley(bands=3)(part) if r.name == "shapley"]
+    assert [r.value for r in found] == pytest.approx(expected)
+
+
+def test_without_any_finite_output_there_are_no_contributions(examine: Build) -> None:
+    (record,) = shapley(bands=2)(examine(Lost(-1.0), (1, 6, 6), 3))
+    assert record.name == "shapley_skipped"

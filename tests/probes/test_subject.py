@@ -1,5 +1,7 @@
 """Tests of what probes look at."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -112,3 +114,48 @@ def test_a_foreign_module_is_left_as_it_was_by_all_that_runs_it(split: Split) ->
         list(build(name)(subject))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def pair(x: Tensor) -> tuple[Tensor, int]:
+    return x.flatten(1), 1
+
+
+def single(x: Tensor) -> Tensor:
+    return x.flatten(1)[:, 0]
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.flatten()[:4]
+
+
+def one_at_a_time(x: Tensor) -> Tensor:
+    if len(x) > 1:
+        raise IndexError("too many")
+    return x.flatten(1)
+
+
+def in_float32(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise TypeError("only float32")
+    return x.flatten(1)[:, :4]
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (pair, r"a tensor of logits of shape \(2, K\) for 2 images, got tuple"),
+        (single, r"of shape \(2, K\) for 2 images, got \(2,\)"),
+        (flat, r"of shape \(2, K\) for 2 images, got \(4,\)"),
+        (one_at_a_time, "2 at a time: IndexError: too many"),
+        (in_float32, "Let its forward keep the dtype of its input"),
+    ],
+)
+def test_what_is_no_classifier_of_batches_is_told_what_one_is(
+    split: Split, forward: Callable[[Tensor], Tensor], said: str
+) -> None:
+    class Foreign(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return forward(x)
+
+    with pytest.raises(ValueError, match=said):
+        Subject.of(Foreign().eval(), split, refuse=False)
