@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Threads that wait by spinning make a busy machine ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow lint format benchmark mutation release-check clean help
+.PHONY: demo test test-slow lint format benchmark docs mutation release-check clean help
 
 help:
 	@echo "make demo       train, evaluate and report a certified network on digits (5 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint       linters and type check"
 	@echo "make format     rewrite the code as the linters want it"
 	@echo "make benchmark  bounds beside power iteration and float32 (5 minutes)"
+	@echo "make docs       tables of layers and models, and the reference in build/docs (5 minutes)"
 	@echo "make mutation   test the tests of the trusted kernel (an hour)"
 	@echo "make release-check  build the wheel, and use it outside of this directory (5 minutes)"
 
@@ -50,6 +51,17 @@ format: $(BIN)/.installed
 
 benchmark: $(BIN)/.installed
 	$(BIN)/python benchmarks/certificates.py
+
+docs: $(BIN)/.installed docs/layers.md docs/models.md
+	@$(BIN)/python -c 'import pdoc' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/python docs/reference.py
+
+docs/layers.md: docs/zoo.py benchmarks/layers.json $(wildcard lipnets/layers/*.py lipnets/parametrizations/*.py)
+	$(BIN)/python docs/zoo.py
+
+docs/models.md: docs/models.py benchmarks/recipes.json $(wildcard lipnets/models/*.py)
+	$(BIN)/python docs/models.py
 
 mutation: $(BIN)/.installed
 	$(BIN)/python tests/mutation.py

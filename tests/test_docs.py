@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+import lipnets
 from lipnets import layers, models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,3 +75,13 @@ def test_a_family_tells_its_sizes_and_what_was_measured() -> None:
     assert f"| `lipmlp_s` | {parameters / 1e6:.3g}M | {operations / 1e9:.2g} |" in lines
     assert "| [`digits/x`](../configs/digits/x.yaml) | `lipmlp_s` | 2 | 2 | 91.0 | 80.0 |" in lines
     assert "Anil, Lucas & Grosse, 2019" in lines[0]
+
+
+@pytest.mark.slow
+def test_the_reference_has_a_page_for_every_public_room(tmp_path) -> None:
+    pytest.importorskip("pdoc", reason='pip install -e ".[docs]"')
+    reference = script("reference")
+    reference.write(tmp_path)
+    for room in (*lipnets._MODULES, *reference.ROOMS):
+        assert (tmp_path / "lipnets" / f"{room}.html").is_file(), room
+    assert "create_model" in (tmp_path / "lipnets.html").read_text()
