@@ -3,7 +3,7 @@
 __all__ = ["Campaign", "Stage"]
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -161,13 +161,7 @@ class Campaign:
         images = torch.cat([found.images for _, found in self._made])
         logits = torch.cat([found.logits for _, found in self._made])
         self._made.clear()
-        there = replace(
-            self.subject,
-            split=self.subject.split[places],
-            indices=self.subject.indices[places],
-            logits=self.subject.logits[places],
-        )
-        pairs = Pairs(there)
+        pairs = Pairs(self.subject.at(places))
         pairs.check(images, logits, f"an attack in {stage.norm}")
         self.pairs.pairs += pairs.pairs
         self.pairs.within += pairs.within

@@ -46,7 +46,7 @@ def heatmap(
     signs and two phases a quarter of a period apart:
 
     - `heatmap_error`, the share of images that are then wrong;
-    - `heatmap_delta`, the mean change ‖Δf‖ of the logits.
+    - `heatmap_delta`, the mean change ‖Δf‖ of the logits, where they are finite.
 
     The value of a record is the mean of its map.  The detail `map` holds a row for each of the `rows`,
     vertical frequencies in cycles per image, with a number for each of the `columns`, horizontal ones;
@@ -101,7 +101,8 @@ def heatmap(
             count = len(subject)
             yield subject.record("heatmap_error", _mean(maps[0]), "fraction", count, **error)
             delta = details | {"map": maps[1], "rms": maps[2], "limit": limits[1]}
-            yield subject.record("heatmap_delta", _mean(maps[1]), "1", examples=count, **delta)
+            if math.isfinite(_mean(maps[1])):
+                yield subject.record("heatmap_delta", _mean(maps[1]), "1", examples=count, **delta)
         yield from pairs.records("wavy")
         if subject.proved:
             cells = len(norms) * len(rows) * len(columns)
@@ -134,6 +135,7 @@ def _measured(
         wrong.append(~correct(logits, subject.labels))
         changes.append((logits - subject.logits).norm(dim=1))
     change = torch.cat(changes)
+    change = change[change.isfinite()]  # what is lost is wrong, and has no distance
     error = float(torch.cat(wrong).double().mean())
     return error, float(change.mean()), float(change.square().mean().sqrt())
 

@@ -15,7 +15,6 @@ __all__ = ["paths"]
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -45,6 +44,8 @@ def paths(lines: int = 200, points: int = 64, seed: int = 0) -> Probe:
     - `path_slope`, the largest ‖p(s′) − p(s)‖ / (s′ − s) of neighbours, attained, with its `limit` if
       one is proved: L for logits, and L/2 for probabilities.
 
+    Lines with outputs that are not finite are left out.
+
     Arguments:
         lines: The number of lines.
         points: The number of points on each, at least 4, both ends among them.
@@ -57,7 +58,7 @@ def paths(lines: int = 200, points: int = 64, seed: int = 0) -> Probe:
         raise ValueError(f"'points' should be at least 4, got {points}.")
 
     def probe(subject: Subject) -> Iterator[Record]:
-        subject = subject.sample(_IMAGES)
+        subject = subject.sample(_IMAGES).finite()
         kinds = _pairs(subject, lines, seed)
         lengths = {
             kind: (subject.images[b].double() - subject.images[a].double()).flatten(1).norm(dim=1)
@@ -70,14 +71,14 @@ def paths(lines: int = 200, points: int = 64, seed: int = 0) -> Probe:
         frequencies = torch.arange(1, points - 1).double() / (2 * longest)
         closest, checked = 0.0, 0
         for kind, (a, b) in kinds.items():
-            start = replace(
-                subject,
-                split=subject.split[a],
-                indices=subject.indices[a],
-                logits=subject.logits[a],
-            )
+            start = subject.at(a)
             pairs = Pairs(start)
             logits = _outputs(start, subject.images[b].double(), points, pairs, kind)
+            whole = logits.isfinite().all(dim=2).all(dim=0)  # lines that no output is lost on
+            if not whole.any():
+                continue
+            a, start, logits = a[whole], start.at(whole.nonzero().flatten()), logits[:, whole]
+            lengths[kind] = lengths[kind][whole]
             for name, outputs in (
                 ("logits", logits),
                 ("probabilities", logits.softmax(dim=2)),

@@ -40,8 +40,9 @@ def response(
     For each corruption and severity it yields `response`, the mean ‖Δf‖² that was measured; details
     are the `corruption`, the `severity`, what was `predicted` from spectra alone, what the gradient at each
     image gives for its own change, `linear`, the `accuracy` and its `drop`, and the mean squared
-    ℓ2 `length` of changes.  Where `linear` is right and `predicted` is not, the corruption is tied to
-    the image; where both are wrong, the network is not linear at that distance.
+    ℓ2 `length` of changes, of images whose outputs are finite.  Where `linear` is right and `predicted`
+    is not, the corruption is tied to the image; where both are wrong, the network is not linear at that
+    distance.
 
     `response_correlation` is Spearman's rank correlation over corruptions of the prediction with the
     measurement, `of="change"`, and with the drop, `of="drop"`; with fewer than 3 there is none.
@@ -56,7 +57,7 @@ def response(
     def probe(subject: Subject) -> Iterator[Record]:
         if len(subject.shape) != 3:
             return
-        subject = subject.sample(limit)
+        subject = subject.sample(limit).finite()
         gains, gradients = _gains(subject)
         if not len(gradients):
             yield subject.record(
@@ -72,10 +73,13 @@ def response(
             images = catalogue.corrupt(subject.images, name, severity, subject.indices, seed)
             logits = subject.run(images)
             pairs.check(images, logits, f"{name} of severity {severity}")
+            whole = logits.isfinite().all(dim=1)
+            if not whole.any():
+                continue
             change = images.double() - subject.images.double()
-            measured = float((logits - subject.logits).square().sum(dim=1).mean())
+            measured = float((logits - subject.logits)[whole].square().sum(dim=1).mean())
             predicted = _predicted(change, gains)
-            linear = torch.einsum("nkchw,nchw->nk", gradients, change).square().sum(dim=1)
+            linear = torch.einsum("nkchw,nchw->nk", gradients, change).square().sum(dim=1)[whole]
             stays = correct(logits, subject.labels)
             drop = float(right.double().mean() - stays.double().mean())
             found.append((predicted, measured, drop))

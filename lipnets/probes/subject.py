@@ -186,12 +186,20 @@ class Subject:
 
     def sample(self, limit: int | None) -> "Subject":
         """The same network on some of the images, evenly spaced."""
-        chosen = _evenly_spaced(len(self), limit)
+        return self.at(_evenly_spaced(len(self), limit))
+
+    def finite(self) -> "Subject":
+        """The same network on the images whose outputs are finite."""
+        whole = self.logits.isfinite().all(dim=1)
+        return self if whole.all() else self.at(whole.nonzero().flatten())
+
+    def at(self, places: Tensor) -> "Subject":
+        """The same network on some of the images, by their places among them."""
         smaller = replace(
             self,
-            split=self.split[chosen],
-            indices=self.indices[chosen],
-            logits=self.logits[chosen],
+            split=self.split[places],
+            indices=self.indices[places],
+            logits=self.logits[places],
         )
         for name in ("fast", "precise"):  # which are the same for all images
             if name in self.__dict__:
@@ -290,8 +298,8 @@ def _uncertified(model: nn.Module, shape: tuple[int, ...], reason: str) -> Uncer
         (classes,) = output_shape(program, shape)
     except Exception as error:  # of a forward that may be anybody's
         raise ValueError(
-            f"All is measured in float64, in which the model does not run: {error} Let its forward keep the "
-            "dtype of its input, and compute with tensors alone."
+            "All is measured in float64, in which the model does not run: let its forward keep the dtype "
+            f"of its input, and compute with tensors alone. {error}"
         ) from error
     return Uncertified(program, classes, reason)
 

@@ -125,3 +125,24 @@ def test_progress_is_shown_to_the_end(model: nn.Sequential, split: Split, name: 
     for what in {what for what, _, _ in shown}:
         counts = [(done, total) for name, done, total in shown if name == what]
         assert counts[-1][0] == counts[-1][1] == len(counts)
+
+
+class Lost(nn.Module):
+    """A network of which no rule knows anything, and which gives no number for some images."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x.flatten(1).mean(dim=1, keepdim=True) > 0.5
+        return torch.where(bright, torch.nan, self.inner(x))
+
+
+def test_images_without_outputs_leave_no_nan_in_records(
+    model: nn.Sequential, split: Split, name: str
+) -> None:
+    subject = Subject.of(Lost(model).eval(), split, limit=8, refuse=False)
+    assert 0 < int(subject.logits.isnan().any(dim=1).sum()) < 8
+    for record in probes.build(name, **probes.PRESETS.get(name, {}).get("quick", {}))(subject):
+        assert "NaN" not in json.dumps(record.to_dict()), record.name

@@ -147,7 +147,7 @@ def in_float32(x: Tensor) -> Tensor:
         (single, r"of shape \(2, K\) for 2 images, got \(2,\)"),
         (flat, r"of shape \(2, K\) for 2 images, got \(4,\)"),
         (one_at_a_time, "2 at a time: IndexError: too many"),
-        (in_float32, "Let its forward keep the dtype of its input"),
+        (in_float32, "let its forward keep the dtype of its input"),
     ],
 )
 def test_what_is_no_classifier_of_batches_is_told_what_one_is(
