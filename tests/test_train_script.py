@@ -350,7 +350,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_finished(
         return logits.square().mean() / (0 if calls == 6 else 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.losses, "build", lambda *_, **__: loss)
+        patch.setattr(losses, "build", lambda *_, **__: loss)
         assert script.main([config, "record.drivers=null", "--out", str(out)]) == 1
     told = capsys.readouterr().err
     assert "The loss is inf at step 6" in told
