@@ -46,6 +46,7 @@ PROBES: dict[str, dict[str, Any]] = {
     "attacked": {"radii": tuple(RADII.values()), "limit": 200, "steps": 20, "rounds": 0},
     "corruptions": {"limit": 200},
     "jacobian": {"limit": 100},
+    "response": {"severities": (3,), "limit": 100},
     "frequency": {"limit": 100},
     "tightness": {"images": 2, "noise": 2, "points": 16, "steps": 40, "pairs": 30},
     "cost": {"repeats": 20, "batch_size": 256},
@@ -280,6 +281,7 @@ def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
         value = number(name, **details)
         return None if value is None else round(100 * value, 3)
 
+    margin = [r for r in records if r.name == "jacobian_power" and r.details["of"] == "margin"]
     radii = next(r for r in records if r.name == "image/radius").details["values"]
     found = torch.tensor(radii, dtype=torch.float64)
     right = torch.tensor(
@@ -287,7 +289,6 @@ def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
     )
     correct = right[0] == right[1]
     grid = [step / 20 for step in range(61)]
-    ranks = [r for r in records if r.name == "jacobian_centroid"]
     return {
         "model": target.title,
         "parameters": int(number("cost/parameters") or 0),
@@ -298,7 +299,10 @@ def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
         "mean_radius": number("mean_radius"),
         "corrupted": share("corruption_mean", family="all"),
         "corrupted_certified": share("corruption_certified_mean", family="all"),
-        "centroid": next((r.value for r in ranks if r.details.get("of") == "margin"), None),
+        "centroid": number("jacobian_centroid", of="margin"),
+        "high_ratio": number("jacobian_high_ratio", of="margin"),
+        "spectrum": [round(each, 5) for each in margin[0].details["shape"]] if margin else None,
+        "forecast": {of: number("response_correlation", of=of) for of in ("change", "drop")},
         "half_accuracy_radius": {
             r.details["filter"]: r.value for r in records if r.name == "half_accuracy_radius"
         },
