@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "leaderboard.json"
 DOCS = ROOT / "docs"
 MARKS = ("<!-- leaderboard -->", "<!-- end of leaderboard -->")
+FILTERED = ("conv/antialiased", "conv/band", "conv/octave", "conv/radial")
+BASE = "conv/aol"  # what these are built on
 RADII = ("36", "72", "108", "255")
 
 Result = Mapping[str, Any]
@@ -34,10 +36,12 @@ def write() -> None:
     pictures = {
         "leaderboard.png": certified_curves(lines),
         "leaderboard_frequency.png": frequencies(lines),
+        "leaderboard_spectra.png": spectra(lines),
     }
     for name, figure in pictures.items():
         write_atomic(DOCS / name, png(figure))
-    write_atomic(DOCS / "leaderboard.md", ("\n".join(page(lines, results)) + "\n").encode())
+    text = [*page(lines, results), *external_lens(lines)]
+    write_atomic(DOCS / "leaderboard.md", ("\n".join(text) + "\n").encode())
     readme = (ROOT / "README.md").read_text()
     if MARKS[0] in readme:
         before, _, rest = readme.partition(MARKS[0])
@@ -165,6 +169,68 @@ def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
     )
 
 
+def external_lens(lines: Sequence[Line]) -> Iterator[str]:
+    """What a budget does to frequencies, and whether filters pay, in words and numbers."""
+    proved = [line for line in lines if line.proved and line.mean("high_ratio") is not None]
+    free = [line for line in lines if not line.proved and line.mean("high_ratio") is not None]
+    yield from (
+        "",
+        "## What a Lipschitz budget does to frequencies",
+        "",
+        "![Where networks are sensitive](leaderboard_spectra.png)",
+        "",
+        "The share of the squared gradient of the margin at a frequency, as a mean over the ring of that radius,",
+        "all rings together being 1. Grey: other networks of each kind.",
+        "",
+    )
+    if proved and free:
+        yield (
+            f"Above ¼ cycle per pixel lies {_range(proved, 'high_ratio')} times the power below it with a proved "
+            f"constant, and {_range(free, 'high_ratio')} times without; centroids are at "
+            f"{_range(proved, 'centroid')} and {_range(free, 'centroid')} cycles per image. Right under "
+            f"corruptions: {_range(proved, 'corrupted')} and {_range(free, 'corrupted')} per cent."
+        )
+    forecast = [run["forecast"] for line in lines for run in line.runs if run.get("forecast")]
+    for of, what in (("change", "the change of logits"), ("drop", "the drop of accuracy")):
+        found = [each[of] for each in forecast if each.get(of) is not None]
+        if found:
+            yield (
+                f"The linear response Σ PSD(ω) G(ω) ranks corruptions by {what} with a correlation of "
+                f"{statistics.median(found):.2f} in the median over {len(found)} networks (Spearman, 18 "
+                f"corruptions of severity 3), {min(found):.2f} at the least."
+            )
+    filtered = [line for line in lines if line.name in FILTERED]
+    plain = [line for line in lines if line.name == BASE]
+    if not (filtered and plain):
+        return
+    (base,) = plain
+    yield from (
+        "",
+        "## Do filtered convolutions pay?",
+        "",
+        f"Each is built on {base.label}: what differs is the filter. Differences in points, at equal budget.",
+        "",
+        "| network | clean | certified 36 | 108 | corrupted | certified when corrupted | high over low |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    )
+    columns = (("clean", None), ("certified", "36"), ("certified", "108"))
+    columns += (("corrupted", None), ("corrupted_certified", None))
+    for line in [base, *filtered]:
+        cells = []
+        for key, radius in columns:
+            value, reference = line.mean(key, radius), base.mean(key, radius)
+            if value is None or reference is None:
+                cells.append("")
+            else:
+                cells.append(f"{value:.1f}" if line is base else f"{value - reference:+.1f}")
+        yield f"| {line.label} | {' | '.join(cells)} | {line.cell('high_ratio', digits=2)} |"
+
+
+def _range(lines: Sequence[Line], key: str) -> str:
+    values = sorted(value for line in lines if (value := line.mean(key)) is not None)
+    return f"{values[0]:.1f} to {values[-1]:.1f} (median {statistics.median(values):.1f})"
+
+
 def top_lines(lines: Sequence[Line], count: int = 5) -> Iterator[str]:
     """The table of the README: the best, and the twin without constraint."""
     yield "| Fashion-MNIST, 10 minutes of one core | clean | 36/255 | 72/255 | 108/255 | 1.0 | corrupted |"
@@ -209,6 +275,35 @@ def frequencies(lines: Sequence[Line]) -> Figure:
     frame(ax, "centroid of sensitivity, cycles per image", "right when corrupted, per cent")
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     return figure
+
+
+@styled
+def spectra(lines: Sequence[Line]) -> Figure:
+    """Draws where the gradients of margins have their power, for some networks by name."""
+    figure, ax = axes(6.4, 3.6)
+    colors = iter(COLORS[name] for name in ("first", "second", "third", "fourth", "fifth"))
+    for line in sorted(lines, key=lambda each: each.name in NAMED):
+        known = [run["spectrum"] for run in line.runs if run.get("spectrum")]
+        if not known:
+            continue
+        heights = [statistics.mean(values) for values in zip(*known, strict=True)]
+        if line.name in NAMED:
+            ax.plot(heights, color=next(colors), lw=1.6, label=line.short, zorder=3)
+        else:
+            ax.plot(heights, color=COLORS["line"], lw=0.8)
+    frame(ax, "frequency, cycles per image", "share of the power, by ring")
+    ax.set_yscale("log")
+    ax.legend()
+    return figure
+
+
+NAMED = (
+    "family/plain_convnet",
+    "family/resnet18",
+    "family/lipconvnet_bcop",
+    "family/freqnet",
+    "conv/radial",
+)
 
 
 def _grouped(results: Iterable[Result]) -> dict[str, list[Result]]:
