@@ -40,6 +40,9 @@ class BetaAbs(nn.Module):
 
     Arguments:
         beta: The fraction β of channels, in [0, 1]: the first ⌊βC⌋.
+
+    Raises:
+        ValueError: If β is out of [0, 1].
     """
 
     def __init__(self, beta: float = 0.5) -> None:
@@ -77,6 +80,9 @@ class SoftHuber(nn.Module):
 
     Arguments:
         delta: The width δ of the part that is smoothed, positive.
+
+    Raises:
+        ValueError: If δ is not positive, or infinite.
     """
 
     def __init__(self, delta: float = 0.1) -> None:

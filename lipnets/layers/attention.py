@@ -305,7 +305,10 @@ def token_spread(others: int) -> float:
     ),
 )
 def l2_attention(attention: L2SelfAttention) -> None:
-    """Builds self-attention by distances between orthogonal maps, 1-Lipschitz up to `num_tokens`."""
+    """Builds self-attention by distances between orthogonal maps, 1-Lipschitz up to `num_tokens`.
+
+    Arguments are those of `L2SelfAttention`.
+    """
     for linear in (attention.queries, attention.output):
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)

@@ -20,6 +20,9 @@ class Concat(nn.Module):
 
     Arguments:
         branches: The modules f₁, f₂, ...; their outputs differ in the number of channels only.
+
+    Raises:
+        ValueError: If there is no branch.
     """
 
     def __init__(self, *branches: nn.Module) -> None:

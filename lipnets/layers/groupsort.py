@@ -46,6 +46,9 @@ class GroupSort(nn.Module):
         group_size: The number g of channels in a group; channels kg, ..., kg + g − 1 are a group.
             Groups of 2 are MaxMin; one group is a full sort.
 
+    Raises:
+        ValueError: If a group is smaller than 1.
+
     Example:
         >>> GroupSort(4)(torch.tensor([[3.0, 1.0, 2.0, 4.0]], dtype=torch.float32)).tolist()
         [[4.0, 3.0, 2.0, 1.0]]

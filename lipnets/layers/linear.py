@@ -260,7 +260,19 @@ def low_rank_linear(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Linear:
-    """Builds a 1-Lipschitz linear layer of rank `rank` or less, started with singular values of 1."""
+    """Builds a 1-Lipschitz linear layer of rank `rank` or less, started with singular values of 1.
+
+    Arguments:
+        in_features: As of `nn.Linear`.
+        out_features: As of `nn.Linear`.
+        rank: The rank, from 1 to the smaller of the numbers of features.
+        bias: As of `nn.Linear`.
+        device: As of `nn.Linear`.
+        dtype: As of `nn.Linear`.
+
+    Raises:
+        ValueError: If the rank is another.
+    """
     linear = nn.Linear(in_features, out_features, bias, device, dtype)
     manifold = LowRank(linear.weight, rank)
     _start_of_rank(linear, rank)
@@ -276,7 +288,19 @@ def fixed_rank_linear(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Linear:
-    """Builds a 1-Lipschitz linear layer of rank `rank`, started with singular values of 1."""
+    """Builds a 1-Lipschitz linear layer of rank `rank`, started with singular values of 1.
+
+    Arguments:
+        in_features: As of `nn.Linear`.
+        out_features: As of `nn.Linear`.
+        rank: The rank, from 1 to the smaller of the numbers of features.
+        bias: As of `nn.Linear`.
+        device: As of `nn.Linear`.
+        dtype: As of `nn.Linear`.
+
+    Raises:
+        ValueError: If the rank is another.
+    """
     linear = nn.Linear(in_features, out_features, bias, device, dtype)
     manifold = FixedRank(linear.weight, rank)
     _start_of_rank(linear, rank)

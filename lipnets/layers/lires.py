@@ -40,6 +40,9 @@ def lires_conv2d(conv: nn.Conv2d) -> None:
     """Builds a convolution of norm 1 on the torus around the identity, where it starts.
 
     Stride 1, one group, any dilation.
+
+    Raises:
+        ValueError: If the stride is another, or there are more groups.
     """
     refuse_padding(conv)
     if conv.stride != (1, 1) or conv.groups != 1:

@@ -40,6 +40,9 @@ class NActivation(nn.Module):
 
     Arguments:
         channels: The number C of channels.
+
+    Raises:
+        ValueError: If there is no channel.
     """
 
     def __init__(

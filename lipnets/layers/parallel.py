@@ -20,6 +20,9 @@ class Parallel(nn.Module):
     Arguments:
         branches: The modules f₁, f₂, ...; their outputs differ in the number of channels only.
         split_sizes: The numbers of channels of the groups, one for each branch.
+
+    Raises:
+        ValueError: If there is no branch, or another number of groups.
     """
 
     def __init__(self, branches: Sequence[nn.Module], split_sizes: Sequence[int]) -> None:

@@ -318,7 +318,10 @@ _CONV2D = {
 
 @drop_in(PotentialLinear, Card(**_CPL, **_LINEAR))
 def cpl_linear(block: PotentialLinear) -> None:
-    """Builds a convex potential layer, whose weight is divided by its norm."""
+    """Builds a convex potential layer, whose weight is divided by its norm.
+
+    Arguments are those of `PotentialLinear`.
+    """
     _start(block.inner)
     register_parametrization(block.inner, "weight", CPL())
 
@@ -327,7 +330,10 @@ def cpl_linear(block: PotentialLinear) -> None:
 def cpl_conv2d(block: PotentialConv2d) -> None:
     """Builds a convolutional convex potential layer, whose kernel is divided by its norm.
 
-    One group.  The norm is that of the convolution, on the torus.
+    Arguments are those of `PotentialConv2d`.  The norm is that of the convolution, on the torus.
+
+    Raises:
+        ValueError: As `PotentialConv2d`, and if there is more than one group.
     """
     if block.inner.groups != 1:
         raise ValueError(
@@ -339,14 +345,20 @@ def cpl_conv2d(block: PotentialConv2d) -> None:
 
 @drop_in(PotentialLinear, Card(**_SLL, **_LINEAR))
 def sll_linear(block: PotentialLinear) -> None:
-    """Builds an SDP-based Lipschitz layer, whose hidden units are rescaled one by one."""
+    """Builds an SDP-based Lipschitz layer, whose hidden units are rescaled one by one.
+
+    Arguments are those of `PotentialLinear`.
+    """
     _start(block.inner)
     register_parametrization(block.inner, "weight", SLL())
 
 
 @drop_in(PotentialConv2d, Card(**_SLL, **_CONV2D))
 def sll_conv2d(block: PotentialConv2d) -> None:
-    """Builds a convolutional SDP-based Lipschitz layer, whose hidden channels are rescaled."""
+    """Builds a convolutional SDP-based Lipschitz layer, whose hidden channels are rescaled.
+
+    Arguments are those of `PotentialConv2d`.
+    """
     _start(block.inner)
     register_parametrization(block.inner, "weight", SLL(block.inner.groups))
 

@@ -34,5 +34,8 @@ class _Clamp(nn.Module):
     ),
 )
 def lprelu(prelu: nn.PReLU) -> None:
-    """Builds a PReLU whose slopes below 0 are clipped to [−1, 1]."""
+    """Builds a PReLU whose slopes below 0 are clipped to [−1, 1].
+
+    Arguments are those of `nn.PReLU`.
+    """
     register_parametrization(prelu, "weight", _Clamp())

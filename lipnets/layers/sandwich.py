@@ -202,7 +202,10 @@ def _sandwich_rounding(
     ),
 )
 def sandwich_linear(layer: SandwichLinear) -> None:
-    """Builds a sandwich layer with AAᵀ + BBᵀ = 2I by the Cayley map, started near Qσ(x)."""
+    """Builds a sandwich layer with AAᵀ + BBᵀ = 2I by the Cayley map, started near Qσ(x).
+
+    Arguments are those of `SandwichLinear`.
+    """
     if layer.inner.bias is not None:
         nn.init.zeros_(layer.inner.bias)
     weight, outs = layer.inner.weight, layer.out_features
@@ -226,7 +229,10 @@ def sandwich_linear(layer: SandwichLinear) -> None:
     ),
 )
 def sandwich_conv2d(layer: SandwichConv2d) -> None:
-    """Builds a sandwich of convolutions, rescaled by AOL, started as one tap Qσ(x)."""
+    """Builds a sandwich of convolutions, rescaled by AOL, started as one tap Qσ(x).
+
+    Arguments are those of `SandwichConv2d`.
+    """
     if layer.inner.bias is not None:
         nn.init.zeros_(layer.inner.bias)
     for half in layer.inner.weight.split([layer.out_channels, layer.in_channels], dim=1):

@@ -45,6 +45,9 @@ class LinearSpline(nn.Module):
         channels: The number C of channels.
         knots: The number K of knots; slopes are constant between them, and beyond the outer ones.
         limit: The outer knots are at −limit and limit.
+
+    Raises:
+        ValueError: If there are too few channels or knots, or the limit is not positive.
     """
 
     def __init__(

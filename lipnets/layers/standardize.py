@@ -20,6 +20,9 @@ class Standardize(nn.Module):
     Arguments:
         mean: The mean of each channel.
         std: The standard deviation of each channel, positive.
+
+    Raises:
+        ValueError: If their numbers differ, or a standard deviation is not positive.
     """
 
     mean: Tensor

@@ -80,7 +80,10 @@ def _lowered(module: TokenMixer, shape: Shape) -> nn.Module:
     ),
 )
 def token_mixer(mixer: TokenMixer) -> None:
-    """Builds a mixer of tokens and channels with orthogonal matrices, by the Cayley map."""
+    """Builds a mixer of tokens and channels with orthogonal matrices, by the Cayley map.
+
+    Arguments are those of `TokenMixer`.
+    """
     if mixer.channels.bias is not None:
         nn.init.zeros_(mixer.channels.bias)
     for linear in (mixer.tokens, mixer.channels):

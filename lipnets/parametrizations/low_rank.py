@@ -30,6 +30,9 @@ class LowRank(geotorch.LowRank):
     Arguments:
         weight: A matrix of the shape, dtype and device of the constrained one.
         rank: The rank r, at most the smaller dimension.
+
+    Raises:
+        ValueError: If the rank is not from 1 to that.
     """
 
     def __init__(self, weight: Tensor, rank: int) -> None:

@@ -35,6 +35,9 @@ def calibration(bins: int = 15) -> Probe:
 
     Arguments:
         bins: The number of bins.
+
+    Raises:
+        ValueError: If there is no bin.
     """
     if bins < 1:
         raise ValueError(f"'bins' should be at least 1, got {bins}.")

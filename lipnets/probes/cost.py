@@ -35,6 +35,9 @@ def cost(repeats: int = 5, batch_size: int = 64) -> Probe:
     Arguments:
         repeats: How often each is timed, after a first time that is not.
         batch_size: The number of images in a batch, for throughput.
+
+    Raises:
+        ValueError: If there are fewer than two repeats, or no image in a batch.
     """
     if repeats < 2 or batch_size < 1:
         raise ValueError(

@@ -56,6 +56,9 @@ def smoothing(
         radii: The radii, ℓ2 in pixels of [0, 1].
         limit: The number of images, evenly spaced; None for all.
         seed: Which draw of the noise.
+
+    Raises:
+        ValueError: If a number of noisy images is below 1, or a σ is not positive.
     """
     if n < 1 or n0 < 1 or not all(sigma > 0 for sigma in sigmas):
         raise ValueError(f"Smoothing needs n, n0 ≥ 1 and σ > 0, got {n}, {n0} and {tuple(sigmas)}.")

@@ -20,6 +20,8 @@ class Uncertified:
         program: The network, in evaluation mode and in float64.
         num_classes: The number of logits.
         reason: Why there is no better one.
+        arithmetic: That of the program.
+        lipschitz: The bound, infinite.
     """
 
     program: nn.Module
