@@ -294,6 +294,17 @@ def test_what_is_no_run_directory_is_refused(
     assert f"{path} is not a run directory" in refusal([str(path)], capsys)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_directory_that_nothing_can_be_written_to_is_refused_at_once(
+    trained: Path, tmp_path: Path, times: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "report"
+    said = refusal([str(trained)] + ["other"] * (times - 1) + ["--out", str(out)], capsys)
+    assert f"the report should go to the directory '{out}'" in said
+    assert "name another with --out" in said
+
+
 def test_a_damaged_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = run / "model.safetensors"
     content = bytearray(weights.read_bytes())

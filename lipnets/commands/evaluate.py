@@ -5,6 +5,7 @@ __all__ = ["main"]
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,6 +140,8 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
     standard = standard_of(args.standard or ())
     device = find_device(args.device)
     several = len(args.targets) > 1
+    if args.out and several:
+        refuse_unless_writable(args.out)
     targets = [
         open_target(
             each,
@@ -233,6 +236,7 @@ def examine(
 ) -> list[Record]:
     """Runs the probes on one network, and writes its report."""
     started = time.monotonic()
+    refuse_unless_writable(target.out)
     with progress(console) as track:
         examination = Examination(
             target,
@@ -269,6 +273,19 @@ def examine(
     ):
         console.print(line, highlight=False, soft_wrap=True)
     return records
+
+
+def refuse_unless_writable(out: Path) -> None:
+    """Refuses a directory that nothing can be written to, before hours are spent."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ExperimentError(
+            f"the report should go to the directory '{out}', to which nothing can be written "
+            f"({error.strerror}): name another with --out"
+        ) from error
 
 
 def why_not(records: Sequence[Record]) -> str:

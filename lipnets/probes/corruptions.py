@@ -226,7 +226,8 @@ def _relative(
 ) -> Iterator[Record]:
     """Errors over those of another network."""
     named = isinstance(baseline, str | Path)
-    theirs, clean = baseline_errors(read_records(baseline) if named else baseline)
+    records = read_records(baseline) if named else list(baseline)
+    theirs, clean = baseline_errors(records, subject.provenance)
     ours = {cell: 1 - float(right.double().mean()) for cell, (right, _) in grids.items()}
     names = [
         name

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from ..records import Record
 
@@ -62,7 +63,10 @@ def mce(
     for name in names:
         cells = sorted(key for key in errors if key[0] == name)
         if not cells or cells != sorted(key for key in baseline if key[0] == name):
-            raise ValueError(f"The baseline should have the same severities of '{name}'.")
+            raise ValueError(
+                f"The baseline should have the same severities of '{name}': evaluate both with the same "
+                "of --quick and --full."
+            )
         above = math.fsum(errors[cell] - clean[0] for cell in cells)
         below = math.fsum(baseline[cell] - clean[1] for cell in cells)
         if below == 0:
@@ -73,11 +77,28 @@ def mce(
     return Ratio(mean, ratios, tuple(undefined))
 
 
-def baseline_errors(records: Iterable[Record]) -> tuple[dict[tuple[str, int], float], float]:
-    """The errors that another evaluation found, by corruption and severity, and without corruption."""
+def baseline_errors(
+    records: Iterable[Record], provenance: Mapping[str, Any] | None = None
+) -> tuple[dict[tuple[str, int], float], float]:
+    """The errors that another evaluation found, by corruption and severity, and without corruption.
+
+    Arguments:
+        records: Its records.
+        provenance: What records of this evaluation say of their data, which should be the same.
+
+    Raises:
+        ValueError: If it was not evaluated on corruptions, or on other data.
+    """
     cells = [record for record in records if record.name == "corrupted_accuracy"]
     if not cells:
         raise ValueError("The baseline should have been evaluated on corruptions, and was not.")
+    for key in ("data", "sha256"):
+        ours, theirs = (provenance or {}).get(key), cells[0].details.get(key)
+        if ours and theirs and ours != theirs:
+            raise ValueError(
+                "The baseline should have been evaluated on the same data: there 'corrupted_accuracy' "
+                f"says {key} = {theirs}, here it is {ours}. Evaluate it on these, or name another."
+            )
     errors = {(r.details["corruption"], r.details["severity"]): 1 - r.value for r in cells}
     return errors, 1 - cells[0].details["clean"]
 

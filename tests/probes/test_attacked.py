@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -229,3 +230,47 @@ def test_uncertified_networks_are_attacked_and_rows_without_numbers_are_wrong() 
 def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attacked(**settings)
+
+
+def test_radii_in_linf_that_are_too_large_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = make(4)
+    inner = type(subject.certificate).radii_of
+
+    def wrong(self: Any, *arguments: Any, **settings: Any) -> Tensor:
+        factor = 9.0 if settings.get("norm") == "linf" else 1.0
+        return factor * inner(self, *arguments, **settings)
+
+    monkeypatch.setattr(type(subject.certificate), "radii_of", wrong)
+    with pytest.raises(InvariantError, match=r"certified at a radius survives.* in linf"):
+        list(attacked(radii=(), linf=(0.02,), rounds=0, steps=10)(subject))
+
+
+def test_radii_may_come_in_any_order_and_twice() -> None:
+    subject = make(4)
+    first = list(attacked(radii=RADII, steps=5, rounds=2)(subject))
+    again = list(attacked(radii=(*RADII[::-1], RADII[1]), steps=5, rounds=2)(subject))
+    assert [record.to_dict() for record in first] == [record.to_dict() for record in again]
+
+
+def test_what_was_spared_has_not_survived_an_attack() -> None:
+    subject = make(3)
+    safe = subject.radii > RADII[0]
+    (accuracy, *_), (bisected,) = (
+        by_name(list(attacked(radii=RADII[:1], share=0.0, steps=5)(subject)), name)
+        for name in ("attacked_accuracy", "attack_success")
+    )
+    assert accuracy.details["spared"] == int(safe.sum())
+    assert bisected.details["loss"] != "bisection"  # of those that were attacked, none is left
+
+
+def test_images_that_nothing_breaks_are_as_far_as_the_box_is_wide() -> None:
+    """One logit is always larger: no image is wrong, and distances are clipped to the diameter."""
+    split = Split(gray_split(6, 2).images, torch.tensor([0, 0, 0, 0, 0, 1]))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 2)).eval()
+    with torch.no_grad():
+        network[1].weight.mul_(1e-3)
+        network[1].bias.copy_(torch.tensor([50.0, 0.0]))
+    records = list(attacked(radii=RADII[:1], steps=5, rounds=8)(Subject.of(network, split)))
+    (curve,) = by_name(records, "attacked_curve")
+    assert (curve.details["infinite"], curve.details["distances"]) == (5, [])
+    assert curve.value == pytest.approx(5 / 6 * SIDE)  # the wrong one counts as 0

@@ -236,17 +236,17 @@ def test_the_pair_that_decides_on_a_set_need_not_hold_its_last_class() -> None:
     """Class 0 leads by more than class 1, and loses it to class 2 much sooner."""
     head = nn.Linear(2, 3)
     with torch.no_grad():
-        head.weight.copy_(torch.tensor([[10.0, 0.0], [0.0, 0.1], [-10.0, 0.0]]))
+        head.weight.copy_(torch.tensor([[30.0, 0.0], [0.0, 0.1], [-10.0, 0.0]]))
         head.bias.copy_(torch.tensor([2.0, 1.0, 0.0]))
     model = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=head)).eval()
     certificate = certify(model, (1, 1, 2))
     members, radii = set_radii(certificate, torch.tensor([[2.0, 1.0, 0.0]]), 2)
     assert members.tolist() == [[0, 1]]
-    assert radii.item() == pytest.approx(min(2.0 / 20, 1 / math.hypot(10, 0.1)), rel=1e-9)
+    assert radii.item() == pytest.approx(2 / 40, rel=1e-9)
     last = certificate.radii_of(torch.tensor([[-1e9, 1.0, 0.0]]), torch.tensor([1]))
     first = certificate.radii_of(torch.tensor([[2.0, -1e9, 0.0]]), torch.tensor([0]))
-    assert last.item() == pytest.approx(radii.item())
-    assert first.item() > radii.item()
+    assert first.item() == pytest.approx(radii.item())
+    assert last.item() == pytest.approx(1 / math.hypot(10, 0.1))
 
 
 def test_balls_of_other_norms_are_within_one_of_l2(
@@ -298,3 +298,19 @@ def test_few_classes_have_the_certificates_that_make_sense(split: Split, classes
     tops = {r.details["top"] for r in records if r.name == "certified_accuracy_top"}
     assert tops == set(range(2, classes))
     assert shares_of(records, "vra") == shares_of(records, "certified_accuracy")
+
+
+def test_radii_beyond_the_box_are_clipped_and_counted(split: Split) -> None:
+    """Finite as they are: 36 pixels have a diameter of 6, and every image a radius of about 50 / √2."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(36)[:2])
+        model[1].bias.copy_(torch.tensor([50.0, 0.0]))
+    labels = torch.zeros_like(split.labels)
+    labels[:15] = 1
+    records = list(certified()(Subject.of(model, Split(split.images, labels))))
+    (mean,) = (r for r in records if r.name == "mean_radius")
+    assert (mean.details["infinite"], mean.details["diameter"]) == (45, 6.0)
+    assert mean.value == pytest.approx(6 * 45 / 60)
+    for record in (r for r in records if r.name == "mean_radius_by"):
+        assert record.value == pytest.approx(6 * 45 / 60)

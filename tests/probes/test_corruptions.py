@@ -145,6 +145,18 @@ def test_a_network_relative_to_itself_is_one(subject: Subject, tmp_path: Path) -
         list(corruptions(names=["fog"], baseline=tmp_path / "none")(subject))
 
 
+@pytest.mark.parametrize(("data", "sha256"), [("others", "00"), ("patterns", "ff")])
+def test_a_baseline_of_other_data_is_refused(subject: Subject, data: str, sha256: str) -> None:
+    ours = dataclasses.replace(subject, provenance={"data": "patterns", "sha256": "00"})
+    other = dataclasses.replace(subject, provenance={"data": data, "sha256": sha256})
+    probe = {"names": ["fog"], "severities": [1]}
+    theirs = list(corruptions(**probe)(other))
+    with pytest.raises(ValueError, match="evaluated on the same data"):
+        list(corruptions(**probe, baseline=theirs)(ours))
+    same = list(corruptions(**probe, baseline=theirs)(other))
+    assert [r.value for r in same if r.name == "mce"] == [1]
+
+
 def test_mce_is_a_mean_of_ratios_of_sums_and_flags_zeros() -> None:
     ours = {("a", 1): 0.2, ("a", 2): 0.4, ("b", 1): 0.3, ("b", 2): 0.3}
     theirs = {("a", 1): 0.4, ("a", 2): 0.8, ("b", 1): 0.1, ("b", 2): 0.1}

@@ -157,3 +157,43 @@ def test_other_data_sets_are_read_greyed_and_resized(subject: Subject, tmp_path:
             assert record.details["unknown"] == 30
             grey = "greyed, " if record.details["against"] == "things" else ""
             assert record.details["prepared"] == f"{grey}resized from 9 × 8"
+
+
+def test_images_without_outputs_have_no_score_at_all(subject: Subject) -> None:
+    logits = torch.tensor([[1.0, 0.0, 0.0, 0.0], [math.nan, 0.0, 0.0, 0.0]])
+    for score, values in scores(logits, subject.proved, subject.shape).items():
+        assert values.isfinite().tolist() == [True, False], score
+
+
+def test_unknown_images_belong_to_indices_and_not_to_places(subject: Subject) -> None:
+    few = subject.sample(10)
+    (area,) = kept(
+        list(detection(resamples=2)(few)), "auroc", against="uniform_noise", score="max_logit"
+    )
+    noise = unknown("uniform_noise", few.images, few.indices)
+    ours, theirs = (each.amax(dim=1) for each in (few.logits, few.run(noise)))
+    wins = (ours[:, None] > theirs).double() + 0.5 * (ours[:, None] == theirs)
+    assert area.value == pytest.approx(wins.mean().item())
+
+
+def test_radii_of_known_and_of_unknown_images_are_clipped_alike(split: Split) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(36)[:2])
+        model[1].bias.copy_(torch.tensor([50.0, 0.0]))  # radii of 35 everywhere, in a box of 6
+    part = Split(split.images, torch.zeros_like(split.labels))
+    records = list(detection(resamples=2)(Subject.of(model, part)))
+    for name in (*SYNTHETIC, "inverted"):
+        assert kept(records, "auroc", against=name, score="radius")[0].value == 0.5
+        assert kept(records, "histogram", against=name)[0].details["end"] == 6
+
+
+def test_what_rounding_may_change_counts_on_both_sides(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Radii that rounding may change by 0.03 prove at 0.02 what exact ones do at 0.05."""
+    exact = kept(list(detection(radii=[0.05], resamples=2)(subject)), "certified_auroc")
+    monkeypatch.setitem(detection.__globals__, "_slack", lambda logits, certificate: 0.03)
+    rough = kept(list(detection(radii=[0.02], resamples=2)(subject)), "certified_auroc")
+    assert [r.value for r in rough] == pytest.approx([r.value for r in exact], abs=1e-3)
+    assert any(0 < r.value < 1 for r in exact)

@@ -127,3 +127,23 @@ def test_a_network_without_gradients_is_told(examine: Build) -> None:
 
     (record,) = jacobian()(examine(Steps(), (1, 2, 2), 2))
     assert record.name == "jacobian_skipped"
+
+
+def test_a_quarter_of_a_cycle_per_pixel_is_low(examine: Build, linear: Build) -> None:
+    wave = torch.cos(torch.pi / 2 * torch.arange(8)).expand(8, 8)
+    fine = torch.cos(3 * torch.pi / 4 * torch.arange(8)).expand(8, 8)
+    weights = torch.stack([wave + 2 * fine, torch.zeros(8, 8)])[:, None]
+    subject = examine(linear(weights), (1, 8, 8), 2)
+    assert found(subject, "jacobian_high_ratio").value == pytest.approx(4)
+
+
+def test_the_limit_of_margins_is_the_mean_of_their_squared_slopes(
+    examine: Build, linear: Build
+) -> None:
+    """Of a linear network each margin has the slope ‖w_i − w_j‖, and so its limit is attained."""
+    weights = torch.randn(4, 1, 6, 6) * torch.tensor([1.0, 2.0, 4.0, 8.0])[:, None, None, None]
+    subject = examine(linear(weights / 10), (1, 6, 6), 4, 24)
+    top = subject.logits.argsort(dim=1, descending=True)[:, :2]
+    assert len({tuple(sorted(pair)) for pair in top.tolist()}) > 1
+    record = found(subject, "jacobian_power", "margin")
+    assert record.details["limit"] == pytest.approx(record.value, rel=1e-9)

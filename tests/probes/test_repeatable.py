@@ -74,3 +74,15 @@ def test_whoever_brings_a_network_with_a_state_is_told_what_to_do(split: Split) 
     with pytest.raises(InvariantError, match="Take out of the forward of the network") as caught:
         list(build("repeatable")(subject))
     assert "certificate" not in str(caught.value)  # of which there is none that could be wrong
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_outputs_that_are_lost_in_a_batch_alone_are_found(split: Split, alone: bool) -> None:
+    class Losing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = x.flatten(1)[:, :4]
+            return logits * torch.nan if (len(x) == 1) == alone else logits
+
+    subject = Subject.of(Losing().eval(), split, refuse=False)
+    with pytest.raises(InvariantError, match=r"test image 0 .*when it is run alone"):
+        list(build("repeatable")(subject))

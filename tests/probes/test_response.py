@@ -104,3 +104,26 @@ def test_a_network_without_gradients_is_told(examine: Build) -> None:
 
     (record,) = response()(examine(Steps(), (1, 2, 2), 2))
     assert record.name == "response_skipped"
+
+
+def test_channels_that_are_out_of_phase_respond_as_spectra_say(
+    examine: Build, linear: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waves of one channel a third of a period behind the other: the sign of the phase matters."""
+    height, width = 5, 6
+    column = torch.arange(width) / width
+
+    def waves(turn: Tensor) -> Tensor:
+        angles = 2 * math.pi * column + turn[:, None, None, None]
+        behind = torch.tensor([0.0, 2 * math.pi / 3])[:, None, None]
+        return torch.cos(angles + behind).expand(-1, -1, height, -1)
+
+    def shifted(images: Tensor, name: str, severity: int, indices: Tensor, seed: int) -> Tensor:
+        return images.double() + 0.1 * waves(indices.double() * 2 * math.pi / COUNT)
+
+    catalogue = SimpleNamespace(corrupt=shifted, applicable=lambda channels: ["waves"])
+    monkeypatch.setitem(response.__globals__, "catalogue", catalogue)
+    weights = waves(torch.tensor([0.4, 1.9]))  # (2, 2, H, W), as far behind as the change
+    (record,) = cells(examine(linear(weights), (2, height, width), 2, COUNT), severities=(1,))
+    assert record.value > 0
+    assert record.details["predicted"] == pytest.approx(record.value)

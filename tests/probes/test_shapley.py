@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lipnets.probes import InvariantError, Subject, shapley
-from lipnets.probes.shapley import score, shapley_values
+from lipnets.probes.shapley import _baseline, score, shapley_values
 
 Build = Callable[..., Any]
 
@@ -159,3 +159,17 @@ def test_images_whose_outputs_are_not_finite_are_left_out(examine: Build) -> Non
 def test_without_any_finite_output_there_are_no_contributions(examine: Build) -> None:
     (record,) = shapley(bands=2)(examine(Lost(-1.0), (1, 6, 6), 3))
     assert record.name == "shapley_skipped"
+
+
+def test_noise_in_place_of_bands_has_half_a_unit_of_deviation(examine: Build) -> None:
+    subject = examine(nn.Sequential(nn.Flatten(), nn.Linear(1024, 2)), (1, 32, 32), 2)
+    noise = _baseline(subject, subject, "noise", 0)
+    assert noise.std(dim=(1, 2, 3)).tolist() == pytest.approx([0.5] * 8, rel=0.1)
+    assert noise.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.0] * 8, abs=0.06)
+
+
+def test_no_image_stands_in_for_itself(examine: Build) -> None:
+    subject = examine(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2), 2, 3)
+    for seed in range(8):  # with 3 images, one in three draws would be the image itself
+        others = _baseline(subject, subject, "image", seed)
+        assert (others != subject.images.double()).flatten(1).any(dim=1).all()

@@ -134,3 +134,30 @@ def test_a_single_class_has_all_votes() -> None:
     assert named(records, "smoothed_mean_radius").value == pytest.approx(
         named(records, "smoothed_mean_radius").details["largest"]
     )
+
+
+def test_images_have_noise_of_their_own(halved: Subject) -> None:
+    twice = halved.at(torch.tensor([0, 0]))
+    twice.indices.copy_(torch.tensor([0, 1]))
+    first, second = (_votes(twice, place, 0.5, (40, 700), 0) for place in (0, 1))
+    assert not torch.equal(first[0], second[0])
+    assert not torch.equal(first[0], _votes(twice, 0, 0.25, (40, 700), 0)[0])
+
+
+def test_a_smoothed_radius_that_equals_the_radius_is_not_beyond_it(halved: Subject) -> None:
+    alone = halved.sample(1)
+    radius = named(list(smoothing(sigmas=[0.25], radii=[])(alone)), "smoothed_mean_radius").value
+    below = math.nextafter(radius, 0)
+    records = list(smoothing(sigmas=[0.25], radii=[below, radius])(alone))
+    shares = [r.value for r in records if r.name == "smoothed_certified_accuracy"]
+    assert shares == [1.0, 0.0]
+
+
+def test_outputs_that_are_not_finite_are_votes_for_no_class(halved: Subject) -> None:
+    class Lost(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 2), math.nan).to(x)  # whose argmax is 0
+
+    lost = Subject.of(Lost().eval(), halved.split, refuse=False)
+    _, few, many = _votes(lost, 0, 0.5, (40, 700), 0)
+    assert (few.tolist(), many.tolist()) == ([0, 0], [0, 0, 700])

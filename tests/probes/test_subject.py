@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lipnets.bounds import NotCertifiedError
 from lipnets.data import Split
 from lipnets.metrics import clopper_pearson
 from lipnets.probes import Subject, build
@@ -107,13 +108,19 @@ class Counting(nn.Module):
 
 
 def test_a_foreign_module_is_left_as_it_was_by_all_that_runs_it(split: Split) -> None:
-    model = Counting().eval()
+    model = Counting().float().eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     subject = Subject.of(model, split, refuse=False, limit=8)
     for name in ("certified", "repeatable", "jacobian", "tightness", "cost"):
         list(build(name)(subject))
     for name, tensor in model.state_dict().items():
+        assert tensor.dtype == before[name].dtype, name
         assert torch.equal(tensor, before[name]), name
+
+
+def test_a_foreign_module_in_training_mode_is_refused(split: Split) -> None:
+    with pytest.raises(NotCertifiedError, match="training mode"):
+        Subject.of(Counting(), split, refuse=False)
 
 
 def pair(x: Tensor) -> tuple[Tensor, int]:
