@@ -58,7 +58,7 @@ class Examination:
             target.out / "cache",
             {
                 "weights": target.weights,
-                "data": target.dataset.sha256,
+                "data": [target.dataset.name, target.dataset.sha256],
                 "history": history,
                 "limit": limit,
                 "device": self.device.type,

@@ -179,3 +179,19 @@ def test_a_network_that_no_rule_covers_has_no_certificate(target: Target) -> Non
     records = examination.examine({"certified": {}})
     assert {"accuracy", "uncertified"} <= {record.name for record in records}
     assert "certified_accuracy" not in {record.name for record in records}
+
+
+@pytest.mark.parametrize("what", ["code", "torch", "name"])
+def test_other_code_another_torch_and_another_name_find_anew(
+    target: Target, calls: list[str], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Examination(target).examine({"counted": {}})
+    if what == "code":
+        monkeypatch.setattr("lipnets.evaluation.examination.digest_of_code", lambda: "other")
+    elif what == "torch":
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    else:  # which decides on radii, and on what is in distribution
+        renamed = dataclasses.replace(target.dataset, name="mnist")
+        target = dataclasses.replace(target, dataset=renamed)
+    Examination(target).examine({"counted": {}})
+    assert calls == ["counted", "counted"]

@@ -1,5 +1,6 @@
 """Tests of the probe of bands: its numbers are those of the certificates, counted again."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -106,3 +107,14 @@ def test_budgets_of_colours_and_of_sides_that_differ() -> None:
     records = bands(radii=())(Subject.of(model, Split(images, torch.tensor([0, 1, 2, 0]))))
     ratios = [r.value for r in records if r.name == "band_ratio"]
     assert ratios == pytest.approx([1] * len(ratios), rel=1e-5)
+
+
+def test_slopes_are_the_largest_of_all_batches(smooth: Subject) -> None:
+    def slopes(batch_size: int) -> list[float]:
+        subject = dataclasses.replace(smooth, batch_size=batch_size)
+        return [r.value for r in bands(edges=(0.2,))(subject) if r.name == "band_slope"]
+
+    bent = nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 4)).eval()
+    smooth = Subject.of(bent, smooth.split)
+    assert slopes(1) == pytest.approx(slopes(60), rel=1e-9)
+    assert slopes(7) == pytest.approx(slopes(60), rel=1e-9)

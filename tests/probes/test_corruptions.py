@@ -157,6 +157,11 @@ def test_a_baseline_of_other_data_is_refused(subject: Subject, data: str, sha256
     assert [r.value for r in same if r.name == "mce"] == [1]
 
 
+def test_each_network_loses_from_its_own_clean_error() -> None:
+    ratio = mce({("fog", 1): 0.5}, {("fog", 1): 0.75}, ["fog"], clean=(0.25, 0.25 + 1 / 8))
+    assert ratio.mean == pytest.approx((0.5 - 0.25) / (0.75 - 0.375))
+
+
 def test_mce_is_a_mean_of_ratios_of_sums_and_flags_zeros() -> None:
     ours = {("a", 1): 0.2, ("a", 2): 0.4, ("b", 1): 0.3, ("b", 2): 0.3}
     theirs = {("a", 1): 0.4, ("a", 2): 0.8, ("b", 1): 0.1, ("b", 2): 0.1}

@@ -166,3 +166,15 @@ def test_what_is_no_classifier_of_batches_is_told_what_one_is(
 
     with pytest.raises(ValueError, match=said):
         Subject.of(Foreign().eval(), split, refuse=False)
+
+
+def test_images_are_not_changed_by_a_network_that_works_in_place(split: Split) -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2).flatten(1)[:, :4]
+
+    subject = Subject.of(InPlace().eval(), split, refuse=False)
+    images = split.images[:5].double()
+    kept = images.clone()
+    subject.run(images)
+    assert torch.equal(images, kept)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -146,3 +147,32 @@ def test_pairs_find_the_norm_of_a_matrix_and_the_slope_of_a_step() -> None:
             return x.detach() * 0
 
     assert steepest_pairs(Dead().eval(), torch.rand(2, 5)).tolist() == [0, 0]
+
+
+def test_a_bound_a_little_below_the_slope_is_caught(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tightness.__globals__["audit"]
+
+    def audit(*arguments: Any, **settings: Any) -> list[Any]:
+        rows = inner(*arguments, **settings)
+        return [dataclasses.replace(row, bound=row.bound * (1 - 1e-6)) for row in rows]
+
+    subject = Subject.of(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).eval(), split)
+    list(tightness(points=2, pairs=5)(subject))
+    monkeypatch.setitem(tightness.__globals__, "audit", audit)
+    with pytest.raises(InvariantError, match="no slope exceeds its bound"):
+        list(tightness(points=2, pairs=5)(subject))
+
+
+def test_the_steepest_margin_is_the_largest_of_all_points(split: Split) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 3)).eval()
+    subject = Subject.of(model, Split(split.images, split.labels % 3), limit=10)
+    (record,) = (r for r in tightness(points=10, pairs=5)(subject) if r.name == "attained_margin")
+    i, j = record.details["classes"]
+    slopes = []
+    for image in subject.images.double():
+        rows = torch.autograd.functional.jacobian(model, image[None])[0].flatten(1)
+        slopes.append((rows[i] - rows[j]).norm().item())
+    assert max(slopes) > 1.01 * min(slopes)
+    assert record.details["slope"] >= max(slopes) * (1 - 1e-9)
