@@ -24,7 +24,7 @@ _SHARES = {
     "accuracy": "right",
     "certified_accuracy": "certified at",
     "attacked_accuracy": "survives attacks at",
-    "corrupted_accuracy": "right under the main corruptions",
+    "corrupted_accuracy": "right, main corruptions",
 }
 
 

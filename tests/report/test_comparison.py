@@ -279,4 +279,4 @@ def test_means_of_shares_are_in_percent_and_have_no_p_value() -> None:
     record = Record("difference/corrupted_accuracy", -0.04, "fraction", 8, details=details)
     document = comparison_page(list(RUNS), RUNS, [*COMPARED, record])
     said = " ".join(re.sub(r"<[^>]*>", " ", document).split()).replace("\u202f", " ")
-    assert "right under the main corruptions 50.0 % 46.0 % −4.0 [−7.0, −2.0]" in said
+    assert "right, main corruptions 50.0 % 46.0 % −4.0 [−7.0, −2.0]" in said
