@@ -243,4 +243,4 @@ def test_commands_that_nobody_tests_are_refused(line: str, tmp_path: Path) -> No
 def test_every_page_of_docs_stands_in_its_index() -> None:
     index = {target for target, _ in links("docs/README.md")}
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
-    assert pages <= index
+    assert pages <= index, "add a row to docs/README.md"
