@@ -34,7 +34,8 @@ __all__ = [
 ]
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -454,7 +455,13 @@ def _parse(tree: Mapping[str, Any], source: str, problems: Sequence[str]) -> Con
 
 
 def _schema() -> type[Config]:
-    """Configs with a variant of each section for each function of its registry."""
+    """Configs with a variant of each section for each function of its registry, built once for these."""
+    tables = (augmentations, datasets, models.registry, losses.registry, optim.registry)
+    return _schema_of(tuple((name, table[name]) for table in tables for name in table.names()))
+
+
+@lru_cache(maxsize=2)
+def _schema_of(registered: tuple[tuple[str, Callable[..., Any]], ...]) -> type[Config]:
     augment = one_of(AugmentConfig, augmentations)
     many = tuple[augment, ...]  # pyright: ignore[reportInvalidTypeForm]
     in_data = create_model("Data", __base__=DataConfig, augment=(many, ()))
