@@ -305,6 +305,19 @@ def test_a_directory_that_nothing_can_be_written_to_is_refused_at_once(
     assert "name another with --out" in said
 
 
+def test_what_may_have_been_meant_is_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\nnetwork = nn.Linear(3, 3)\n")
+    for what, words in (
+        ("lipmpl_s", "no model is called so; did you mean the model 'lipmlp_s'"),
+        (f"{run}/model.safetensors", f"it is a file of one, {run}."),
+        (f"{tmp_path}/mine.py", "name the function that returns the network"),
+        (f"{tmp_path}/mine.py:network", "should be a function that returns a network, and is a"),
+    ):
+        assert words in refusal([what, "--data", "digits"], capsys)
+
+
 def test_a_damaged_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = run / "model.safetensors"
     content = bytearray(weights.read_bytes())

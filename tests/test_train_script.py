@@ -268,6 +268,9 @@ def test_a_run_directory_that_exists_is_left_alone(
         (["data={name: npz, path: nowhere.npz}"], ["nowhere.npz"]),
         (["--device", "cudda"], ["no device 'cudda'"]),
         (["model.num_classes=7"], ["model.num_classes"]),
+        (["loss.radius=36", "loss.temperature=null", "loss.offset=null"], ["such as 0.1412"]),
+        (["seed", "=", "3"], ["'seed': should read", "without spaces"]),
+        (["optimizer=sgd"], ["such as {name: sgd} (got 'sgd')"]),
         (["data.limit=0"], ["data.limit"]),
         (["model.linear=manifold_linear"], ["the optimizer 'adam' cannot be built"]),
         (["model.act=relu", "model.widths=[33, -1]"], ["the model 'lipmlp_s' cannot be built"]),
@@ -448,14 +451,30 @@ def test_help_shows_commands_as_they_are_called_here(
         assert f"{shown} configs/digits/lipconvnet_aol.yaml" in help_
 
 
-@pytest.mark.parametrize("arguments", [[], ["--resume"], ["seed=3"]])
-def test_a_command_without_a_config_says_so(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "which CONFIG?"),
+        (["--resume"], "which CONFIG?"),
+        (["seed=3"], "'seed=3' should be a CONFIG"),
+        (["seed=3", "--resume", "--out", "run"], "goes on with the config it was begun with"),
+        (["lipmlp_s"], "'lipmlp_s' is a model, and a CONFIG is needed first"),
+        (["a.yaml", "--epochs", "3"], 'without dashes, such as "optimizer.lr=1e-3"'),
+    ],
+)
+def test_what_is_no_command_is_told_with_one(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         script.main(arguments)
     assert caught.value.code == 2
-    assert "CONFIG" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
+
+
+def test_a_directory_is_no_config(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([str(finished)]) == 1
+    told = f"is a directory, that of a run: its config is {finished / 'config.yaml'}"
+    assert told in capsys.readouterr().err
 
 
 def test_runs_are_named_after_the_config_and_its_directory() -> None:

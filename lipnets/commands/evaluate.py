@@ -28,6 +28,7 @@ from ..evaluation import (
     Target,
     TargetError,
     open_target,
+    refuse_incomparable,
     write_comparison,
     write_evaluation,
 )
@@ -151,9 +152,11 @@ def evaluate(args: argparse.Namespace, console: Console) -> None:
         )
         for each in dict.fromkeys(args.targets)
     ]
+    named = dict(zip(names_of(targets), targets, strict=True))
+    refuse_incomparable(named, chosen)
     found = {
         name: examine(target, chosen, standard, args, device, console)
-        for name, target in zip(names_of(targets), targets, strict=True)
+        for name, target in named.items()
     }
     if len(found) > 1:
         write_comparison_of(found, args.out or comparison_home(targets), console)

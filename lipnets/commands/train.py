@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .. import distributed, experiment, tensorboard
+from .. import distributed, experiment, models, tensorboard
 from ..bounds import NotCertifiedError
 from ..certify import certify
 from ..config import Config, ConfigError, json_schema, load_config, parse_config
@@ -127,9 +127,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "augmentations, configs), or names that match ('*aol*')",
     )
     add("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
-    args = parser.parse_intermixed_args(arguments)
+    args, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        such = 'values of a config are given without dashes, such as "optimizer.lr=1e-3"'
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}: {such}. See --help.")
     if not (args.config or args.schema or args.list is not None or (args.resume and args.out)):
         parser.error("which CONFIG? With --resume, --out DIR is enough. See --help.")
+    if args.config and "=" in args.config and args.resume:
+        parser.error(
+            f"'{args.config}': a run goes on with the config it was begun with; for other values, train "
+            "anew, with another --out."
+        )
+    if args.config in models.names():
+        parser.error(
+            f"'{args.config}' is a model, and a CONFIG is needed first, such as: "
+            f'configs/digits/lipconvnet_aol.yaml "model={{name: {args.config}}}"'
+        )
     if args.config and "=" in args.config:
         parser.error(f"'{args.config}' should be a CONFIG: values come after it.")
     if args.config and args.out is None:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -367,7 +368,7 @@ class Config(Section):
 
         Raises:
             ConfigError: If it gives a number of classes, of channels or of pixels that are not
-                those of the data.
+                those of the data, or trains for a radius that no image can have.
         """
         facts: dict[str, Any] = {
             "num_classes": dataset.num_classes,
@@ -382,6 +383,13 @@ class Config(Section):
             square = key == "img_size" and value == height == width
             if key in given and value != _plain(fact) and not square:
                 problems.append(f"model.{key}: '{dataset.name}' has {fact}, got {value}")
+        radius = self.loss.arguments.get("radius")
+        farthest = math.sqrt(dataset.in_chans * height * width)
+        if isinstance(radius, int | float) and radius >= farthest:
+            problems.append(
+                f"loss.radius: no images of '{dataset.name}' are further apart than {farthest:.4g}, got "
+                f"{radius:g}: radii are l2, in pixels of [0, 1], such as 0.1412 for 36/255"
+            )
         if problems:
             raise ConfigError("", problems)
         facts |= {"mean": dataset.mean, "std": dataset.std}

@@ -53,7 +53,7 @@ def read_overrides(overrides: Sequence[str], problems: list[str]) -> Tree:
         key, equals, text = line.partition("=")
         keys = [part.strip() for part in key.split(".")]
         if not equals or not all(keys):
-            problems.append(f"'{line}': should read \"key.sub=value\"")
+            problems.append(f"'{line}': should read \"key.sub=value\", without spaces")
             continue
         try:
             _assign(tree, keys, yaml.load(text, Loader=_Loader))
@@ -92,6 +92,11 @@ def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> Tree:
     except FileNotFoundError:
         problems.append(f"{path}: there is no such file{_nearest(path)}")
         return {}
+    except IsADirectoryError:
+        run = f", that of a run: its config is {path / 'config.yaml'}"
+        which = run if (path / "config.yaml").is_file() else ""
+        problems.append(f"{path}: should be a YAML file, and is a directory{which}")
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{path}: cannot be read: {error}")
         return {}
@@ -127,6 +132,7 @@ def _nearest(path: Path) -> str:
     close = difflib.get_close_matches
     near = [str(path.with_name(beside[each])) for each in close(path.stem, beside)]
     near = near or close(path.as_posix(), shipped(), n=2, cutoff=0.75)
+    near = near or [each for each in shipped() if Path(each).stem == path.stem]
     if near:
         return f": did you mean {' or '.join(map(repr, near))}?"
     if beside:

@@ -132,7 +132,8 @@ def _sentence(detail: ErrorDetails, sections: list[type[BaseModel]]) -> tuple[st
             name = str(detail.get("ctx", {}).get("tag"))
             return ".name", f"unknown name '{name}'{closest(name, known)}"
         case "model_attributes_type" | "model_type":
-            return "", f"should hold keys and values{got}"
+            such = f", such as {{name: {value}}}" if isinstance(value, str) and value else ""
+            return "", f"should hold keys and values{such}{got}"
         case "tuple_type":
             return "", f"should be a list{got}"
         case "value_error":

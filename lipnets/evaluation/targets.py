@@ -2,6 +2,7 @@
 
 __all__ = ["Target", "TargetError", "open_target"]
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -81,7 +82,9 @@ def open_target(
         dataset = _data(what, data_name, data_dir)
         model = _called(what, lambda: models.from_pretrained(path))
         return _foreign(path.name, what, model, dataset, out or path / "evaluation", data_dir)
-    if path.is_dir() or not (":" in what or what in models.names()):
+    if not path.is_dir() and not (":" in what or what in models.names()):
+        raise TargetError(f"{what} is not a run directory: {_instead(path)}")
+    if path.is_dir():
         return _run(path, data_name, data_dir, out)
     name = what.replace("/", "_").replace(":", ".")
     out = out or Path("evaluations") / name
@@ -97,6 +100,18 @@ def open_target(
     model = _called(what, lambda: models.build(what, **arguments).to(torch.float32))
     origin = f"the model {what} with random weights, of seed 0: it was not trained"
     return _foreign(name, origin, model, dataset, out, data_dir)
+
+
+def _instead(path: Path) -> str:
+    """What may have been meant by what is neither a directory, nor a model, nor a function."""
+    if path.suffix == ".py" and path.is_file():
+        return f"name the function that returns the network, {path}:FUNCTION."
+    if path.is_file():
+        inside = (path.parent / "config.yaml").is_file()
+        return f"it is a file{f' of one, {path.parent}' if inside else ''}."
+    near = difflib.get_close_matches(path.name, models.names(), n=2)
+    meant = f"; did you mean the model {' or '.join(map(repr, near))}?" if near else "."
+    return f"it does not exist, and no model is called so{meant}"
 
 
 def _run(path: Path, data_name: str | None, data_dir: str | None, out: Path | None) -> Target:
@@ -161,9 +176,14 @@ def _function(what: str) -> Callable[[], Any]:
                 module = importlib.import_module(source)
             finally:
                 sys.path.pop(0)
-        return getattr(module, name)
+        found = getattr(module, name)
     except Exception as error:  # of code that is not ours
         raise TargetError(f"'{what}' should be a function of a module: {_told(error)}") from error
+    if isinstance(found, nn.Module):
+        raise TargetError(
+            f"'{what}' should be a function that returns a network, and is a network."
+        )
+    return found
 
 
 def _called(what: str, function: Callable[[], Any]) -> nn.Module:
