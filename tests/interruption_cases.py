@@ -17,6 +17,7 @@ import lipnets.runs
 from lipnets import atomic, data
 from lipnets.commands import train as script
 from lipnets.compat import ensure_torchvision
+from lipnets.config import json_schema
 
 
 def die() -> NoReturn:
@@ -107,6 +108,7 @@ def start(case: dict[str, Any]) -> int:
 
 def main() -> None:
     data.load("digits")
+    json_schema()  # which builds what configs are checked by
     ensure_torchvision()
     import_module("timm.utils.model_ema")
     for line in sys.stdin:

@@ -154,9 +154,9 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert run.stdout == "False\n"
 
 
-@pytest.mark.parametrize("module", ["certify", "layers", "models", "rules"])
-def test_timm_is_not_needed_to_certify(module) -> None:
-    code = f"import sys; sys.modules['timm'] = None; import lipnets.{module}; print('fine')"
+def test_timm_is_not_needed_to_certify() -> None:
+    modules = ", ".join(f"lipnets.{each}" for each in ("rules", "layers", "models", "certify"))
+    code = f"import sys; sys.modules['timm'] = None; import {modules}; print('fine')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout == "fine\n", run.stderr
 

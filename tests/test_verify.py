@@ -676,6 +676,7 @@ FAMILIES = sorted({models.card(name).family for name in models.names()})
 SLOWEST = {
     "lipvit",
     "bronet",
+    "cpl",
     "kwlarge",
     "lipconvnet",
     "onelip_convnet",
@@ -687,10 +688,7 @@ SLOWEST = {
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(f, marks=[pytest.mark.slow] if f in SLOWEST - {"bronet"} else [])
-        for f in FAMILIES
-    ],
+    [pytest.param(f, marks=[pytest.mark.slow] if f in SLOWEST else []) for f in FAMILIES],
 )
 def test_families_are_proved(family, tmp_path, capsys) -> None:
     """Bounds as the checker proves them are within 1e-3 of those of the certificate: 1e-6 here."""
