@@ -34,6 +34,7 @@ model = timm.create_model("lipnets_lipconvnet_xs", num_classes=10)
 maps = timm.create_model("lipnets_lipconvnet_xs", features_only=True)
 model.save_pretrained("directory")  # config.json and model.safetensors
 model = lipnets.from_pretrained("directory")  # or timm's "local-dir:directory"
+proved = lipnets.models.from_timm(timm.create_model("resnet18").eval())  # a copy that has a bound
 ```
 
 and exchange any convolution, dense layer, activation, pooling or head of [layers.md](layers.md) by the
