@@ -157,6 +157,23 @@ def test_what_is_not_of_the_same_images_is_refused(other: list[Record], complain
         compare({"base": run(BASE), "other": other})
 
 
+def test_columns_of_other_images_are_not_paired() -> None:
+    """A probe may see fewer images than others, and of each network others, as many of them."""
+
+    def attacked(chosen: range) -> list[Record]:
+        details = {"values": [1.0] * len(chosen), "indices": list(chosen)}
+        details |= {"data": "patterns", "sha256": "ab"}
+        column = Record("image/attacked_radius", 1.0, "l2 pixels", len(chosen), details=details)
+        return [*run(BASE), column]
+
+    few, same = attacked(range(4)), attacked(range(4))
+    assert any("attacked" in r.name for r in compare({"a": few, "b": same}))
+    for other in (range(4, 8), range(6)):
+        records = compare({"a": few, "b": attacked(other)})
+        assert records
+        assert not any("attacked" in r.name for r in records)
+
+
 def test_one_run_is_no_comparison() -> None:
     with pytest.raises(ValueError, match="two evaluations at least, got 1"):
         compare({"base": run(BASE)})

@@ -15,10 +15,12 @@ __all__ = [
     "Target",
     "TargetError",
     "open_target",
+    "refuse_incomparable",
     "write_comparison",
     "write_evaluation",
 ]
 
+from .comparable import refuse_incomparable
 from .examination import Examination
 from .targets import Target, TargetError, open_target
 from .writing import write_comparison, write_evaluation

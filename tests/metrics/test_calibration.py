@@ -49,10 +49,17 @@ def test_bins_agree_with_a_loop() -> None:
 def test_adaptive_bins_hold_as_many_images_each_and_equal_confidences_together() -> None:
     logits, labels = torch.randn(90, 5), torch.randint(5, (90,))
     counts = reliability(logits, labels, bins=9, adaptive=True).count
-    assert len(counts) == 9
-    assert max(counts) - min(counts) <= 2
+    assert counts == (10,) * 9
     logits, labels = sure(0.8, 12, 6)
     assert reliability(logits, labels, bins=4, adaptive=True).count == (12,)
+
+
+def test_what_is_right_does_not_depend_on_the_temperature() -> None:
+    """The two largest numbers below 2 are one number when both are divided by 1.7."""
+    below = math.nextafter(2.0, 0.0)
+    logits = torch.tensor([[math.nextafter(below, 0.0), below]])
+    assert len(set((logits / 1.7)[0].tolist())) == 1
+    assert reliability(logits, torch.tensor([1]), 1.7).accuracy == (1.0,)
 
 
 def test_a_single_class_is_calibrated() -> None:

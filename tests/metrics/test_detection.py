@@ -47,6 +47,13 @@ def test_false_alarms_are_counted_at_the_largest_threshold_that_enough_known_ima
     assert separation(known, unknown, resamples=5).fpr == 4 / 5
 
 
+def test_a_share_that_is_a_whole_number_of_images_needs_no_more_of_them() -> None:
+    assert 0.55 * 100 > 55  # in floats
+    known, unknown = torch.arange(1.0, 101.0), torch.tensor([44.5, 45.5, 46.5])
+    found = separation(known, unknown, level=0.55, resamples=5)  # 55 are at 46 or above
+    assert found.fpr == pytest.approx(1 / 3)
+
+
 def test_false_alarms_agree_with_trying_every_threshold() -> None:
     known, unknown = torch.randint(12, (33,)).double() + 3, torch.randint(12, (40,)).double()
     passing = [t for t in known.tolist() if (known >= t).double().mean() >= 0.95]

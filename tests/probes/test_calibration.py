@@ -40,6 +40,20 @@ def test_the_temperature_is_fitted_on_the_other_half(subject: Subject) -> None:
     assert before.count == before.details["fitted_on"] == 30
 
 
+def test_halves_are_of_the_same_images_in_whatever_order_they_come(subject: Subject) -> None:
+    """Images of even indices are measured and those of odd ones fitted, wherever they stand."""
+    logits = subject.logits.clone()
+    logits[1::2] *= 100
+    whole = dataclasses.replace(subject, logits=logits)
+    expected = by(list(calibration()(whole)), "half", False)["nll"]
+    shuffled = torch.cat([torch.arange(1, 60, 2), torch.arange(0, 60, 2)])  # odd ones first
+    names = ("split", "indices", "logits")
+    changed = {name: getattr(whole, name)[shuffled] for name in names}
+    found = by(list(calibration()(dataclasses.replace(whole, **changed))), "half", False)["nll"]
+    assert found.details["temperature"] == pytest.approx(expected.details["temperature"], rel=1e-6)
+    assert found.value == pytest.approx(expected.value, rel=1e-6)
+
+
 def test_a_network_whose_logits_were_scaled_is_calibrated_by_its_temperature(
     subject: Subject,
 ) -> None:

@@ -162,6 +162,34 @@ def test_numbers_say_whether_padding_makes_them_exact(
         assert norm == pytest.approx(math.cos(math.pi / 14) ** 4)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "shape", "settings", "kind"),
+    [
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": 1}, "exact"),
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": "same"}, "exact"),
+        ((2, 2, 2, 2), (2, 4, 5), {"padding": "same"}, "exact"),
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": "same", "dilation": 2}, "exact"),
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": "valid"}, "estimate"),  # cuts the border off
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": 0}, "estimate"),
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": (1, 0)}, "estimate"),
+        ((2, 2, 2, 2), (2, 4, 5), {"padding": 1}, "estimate"),  # repeats a row and a column
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": 2}, "estimate"),
+        ((2, 2, 3, 3), (2, 4, 6), {"padding": 2, "stride": 2}, "estimate"),
+        ((2, 2, 4, 4), (2, 4, 6), {"padding": 1, "stride": 2}, "exact"),
+        ((2, 2, 3, 3), (2, 4, 5), {"padding": 1, "stride": 2}, "estimate"),  # no multiple of 2
+    ],
+)
+def test_circular_padding_is_exact_where_each_output_of_the_torus_comes_once(
+    kernel: tuple[int, ...], shape: tuple[int, ...], settings: Any, kind: str, examine: Build
+) -> None:
+    """Where it says exact, the matrix has these singular values; elsewhere, it has others."""
+    layer = conv(torch.randn(kernel), **settings)
+    (record,) = gains(list(symbols()(examine(network(layer, shape=shape), shape, 2))))
+    values = singular_values(layer, shape)
+    agrees = math.isclose(record.value, values.max(), rel_tol=1e-6)
+    assert (record.details["kind"], agrees) == (kind, kind == "exact")
+
+
 def test_the_envelope_is_the_product_over_depth(examine: Build) -> None:
     taps = torch.tensor([0.25, 0.5, 0.25])
     blur = torch.outer(taps, taps)[None, None]
