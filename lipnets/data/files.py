@@ -204,5 +204,6 @@ def _how_to_get(releases: Sequence[Release], directory: Path) -> str:
             ways.append(f"{release.archive}, or the folder that is in it,")
     return (
         f"Not all of {first.title} is in '{directory}': put {' or '.join(ways)} into "
-        f"'{directory / first.folders[0]}', from {' or '.join(first.addresses)}."
+        f"'{directory / first.folders[0]}', from {' or '.join(first.addresses)}, or name the directory "
+        "where they are: --data-dir DIR, data.dir in a config."
     )

@@ -16,6 +16,7 @@ from ..atomic import UnwritableError, writing
 from ..bounds import NotCertifiedError
 from ..certify import Certificate
 from ..config import Config, load_config
+from ..invocation import spelled
 from ..models.pretrained import config_json, load_weights, weights_bytes
 from ..records import Record
 from ._checked import CheckedFiles
@@ -93,7 +94,10 @@ class Run:
         path = Path(path)
         if not (path / "config.yaml").is_file():
             what = "has no config.yaml" if path.is_dir() else "does not exist"
-            raise RunError(f"{path} is not a run directory: it {what}.")
+            raise RunError(
+                f"{path} is not a run directory: it {what}. Training begins with a config: "
+                f"{spelled('train')} CONFIG --out {path}"
+            )
         return cls(path, tell)
 
     @contextlib.contextmanager
