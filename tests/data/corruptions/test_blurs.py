@@ -43,7 +43,7 @@ def test_a_streak_is_half_of_a_normal_kernel_along_a_line(degrees) -> None:
     image = torch.rand(1, 1, 6, 9)
     expected = _streaked(image[0, 0], 4, 1.5, degrees)
     found = streak(image, 4, 1.5, torch.tensor([degrees]))[0, 0]
-    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_motion_blurs_each_image_in_a_direction_of_its_own() -> None:
