@@ -1,6 +1,7 @@
 """Tests of evaluations: what is found is kept, under all that it depends on."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,16 @@ def test_files_that_come_into_the_data_directory_are_noticed(tmp_path: Path) -> 
     assert len({before, between, after, digest_of_files(tmp_path)}) == 4
     assert digest_of_files(tmp_path) == digest_of_files(tmp_path)
     assert digest_of_files(None) == digest_of_files(tmp_path / "nothing")
+
+
+def test_files_of_the_same_size_that_are_written_anew_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "images.npz"
+    digests = set()
+    for seconds in (1, 2):
+        file.write_bytes(b"1")
+        os.utime(file, (seconds, seconds))
+        digests.add(digest_of_files(tmp_path))
+    assert len(digests) == 2
 
 
 def test_a_damaged_file_is_found_anew(target: Target, calls: list[str]) -> None:

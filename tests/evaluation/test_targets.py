@@ -73,6 +73,27 @@ def test_weights_are_told_apart_by_a_bit_and_by_structure(source: Path) -> None:
     assert _digest(model) != before
 
 
+def test_weights_are_told_apart_by_their_names_shapes_and_types() -> None:
+    """Modules that print alike, and hold the same bytes."""
+    from lipnets.evaluation.targets import _digest
+
+    def holding(name: str, tensor: torch.Tensor) -> nn.Module:
+        module = nn.Module()
+        module.register_buffer(name, tensor)
+        return module
+
+    zeros = torch.zeros(2, 3, dtype=torch.float32)
+    same = _digest(holding("a", zeros))
+    assert _digest(holding("a", zeros.clone())) == same
+    for other in (
+        holding("b", zeros),
+        holding("a", zeros.T.contiguous()),
+        holding("a", zeros.view(torch.int32)),
+    ):
+        assert repr(other) == repr(holding("a", zeros))
+        assert _digest(other) != same
+
+
 def test_what_save_pretrained_wrote_is_opened(tmp_path: Path) -> None:
     model = models.build("lipmlp_s", num_classes=10, in_chans=1, img_size=8)
     model.save_pretrained(tmp_path / "saved")
