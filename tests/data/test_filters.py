@@ -140,3 +140,15 @@ def test_bands_are_the_same_at_a_frequency_and_its_opposite(height, width, count
 def test_there_is_at_least_one_band() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         radial_bands(4, 4, 0)
+
+
+@pytest.mark.parametrize("size", [6, 7, 10, 14, 28])
+def test_bands_are_those_of_whole_numbers(size: int) -> None:
+    """⌊2fK/n⌋ with f² = a² + b², in integers: ⌊√(4K²(a² + b²)/n²)⌋."""
+    for count in range(1, 17):
+        found = radial_bands(size, size, count).tolist()
+        for i in range(size):
+            for j in range(size):
+                a, b = min(i, size - i), min(j, size - j)
+                band = math.isqrt(4 * count**2 * (a**2 + b**2) // size**2)
+                assert found[i][j] == min(band, count - 1)

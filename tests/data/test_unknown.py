@@ -54,6 +54,15 @@ def test_scrambled_phases_keep_the_amplitudes_and_the_mean(shape: tuple[int, ...
     assert not torch.allclose(found, images, atol=0.05)
 
 
+def test_scrambled_phases_turn_all_channels_alike() -> None:
+    """Differences of phases between channels are what tells colours apart."""
+    images = images_of((3, 6, 9))
+    found = unknown("phase_scrambled", images, torch.arange(6))
+    before, after = (np.fft.fft2(each.double().numpy()) for each in (images, found))
+    turned = after / before
+    np.testing.assert_allclose(turned[:, 1:], np.repeat(turned[:, :1], 2, axis=1), atol=1e-3)
+
+
 def test_a_jigsaw_moves_tiles_and_keeps_them() -> None:
     image = torch.arange(64.0).reshape(1, 1, 8, 8).float() / 64
     found = unknown("jigsaw", image, torch.tensor([0]))
