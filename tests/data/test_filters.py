@@ -142,10 +142,10 @@ def test_there_is_at_least_one_band() -> None:
         radial_bands(4, 4, 0)
 
 
-@pytest.mark.parametrize("size", [6, 7, 10, 14, 28])
+@pytest.mark.parametrize("size", [6, 7, 28, 44])
 def test_bands_are_those_of_whole_numbers(size: int) -> None:
     """⌊2fK/n⌋ with f² = a² + b², in integers: ⌊√(4K²(a² + b²)/n²)⌋."""
-    for count in range(1, 17):
+    for count in (*range(1, 9), size // 2):  # of which some edges are rounded
         found = radial_bands(size, size, count).tolist()
         for i in range(size):
             for j in range(size):

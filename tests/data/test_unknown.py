@@ -44,6 +44,14 @@ def test_another_seed_and_another_index_are_another_draw(name: str) -> None:
     assert not torch.equal(found, unknown(name, images, indices + 1))
 
 
+def test_another_name_is_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of two sets have nothing to do with each other, however alike they are made."""
+    monkeypatch.setitem(SYNTHETIC, "twin", SYNTHETIC["uniform_noise"])
+    images, indices = images_of((1, 8, 8), 1), torch.tensor([4])
+    found = unknown("uniform_noise", images, indices)
+    assert not torch.equal(found, unknown("twin", images, indices))
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10)])
 def test_scrambled_phases_keep_the_amplitudes_and_the_mean(shape: tuple[int, ...]) -> None:
     images = images_of(shape)
