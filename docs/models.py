@@ -53,7 +53,7 @@ the radius in 255ths of [0, 1].
 """
 
 MEASURED = """**Measured** is what our configs gave, on held-out images, clean, and certified at 36, 72, 108 and
-255 of 255, with the number of epochs and seeds: `python benchmarks/recipes.py`, whose records
+255 of 255 (403: at 1.58), with the number of epochs and seeds: `python benchmarks/recipes.py`, whose records
 (`benchmarks/recipes.json`) hold the commit, the machine and the time of each.
 """
 
@@ -101,10 +101,12 @@ def section(
             row += f" {'; '.join(map(quote, models.card(name).variant.published))} |"
         yield row
     yield ""
-    if lines := list(measured(names, records)):
-        yield "| config | model | epochs | seeds | clean | 36 | 72 | 108 | 255 |"
-        yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
-        yield from lines
+    of_these = [record for record in records if record["model"] in names]
+    if of_these:
+        radii = sorted({radius for each in of_these for radius in each["certified"]}, key=int)
+        yield f"| config | model | epochs | seeds | clean | {' | '.join(radii)} |"
+        yield f"|---|---|---:|---:|---:|{'---:|' * len(radii)}"
+        yield from measured(of_these, radii)
         yield ""
 
 
@@ -140,20 +142,18 @@ def quote(result: models.Published) -> str:
     return f"{result.data}: {clean}{certified} ({result.source})"
 
 
-def measured(names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each config of these models that was trained, the mean of its seeds."""
+def measured(records: Sequence[Mapping[str, Any]], radii: Sequence[str]) -> Iterator[str]:
+    """A line for each config that was trained, the mean of its seeds."""
     runs: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
     for record in records:
-        if record["model"] in names:
-            key = record["config"], record["model"], record["epochs"]
-            runs.setdefault(key, []).append(record)
+        key = record["config"], record["model"], record["epochs"]
+        runs.setdefault(key, []).append(record)
     for (config, model, epochs), found in sorted(runs.items()):
-        figures = [statistics.mean(each["clean"] for each in found)]
-        figures += [
-            statistics.mean(each["certified"][radius] for each in found)
-            for radius in found[0]["certified"]
-        ]
-        shown = " | ".join(f"{figure:.1f}" for figure in figures)
+        figures = [[each["clean"] for each in found]]
+        figures += [[each["certified"].get(radius) for each in found] for radius in radii]
+        shown = " | ".join(
+            "" if None in each else f"{statistics.mean(each):.1f}" for each in figures
+        )
         link = f"[`{config}`](../configs/{config}.yaml)"
         yield f"| {link} | `{model}` | {epochs} | {len(found)} | {shown} |"
 
