@@ -10,7 +10,7 @@ little: the time of a step is measured first, and the number of steps follows; t
 to zero with the last.  The time of starting, and of what is recorded and certified, comes on top.
 All seeds of an entry take as many steps as its first.  Nothing was tuned for this table: entries of
 `family/` are the configs of `configs/fashion_mnist`, those of `conv/` are `lipconvnet_bcop.yaml` with
-another convolution.
+another convolution, those of `budget/` are `freqnet.yaml` with other gains for its bands of frequencies.
 
 Results are added to `benchmarks/leaderboard.json`; those that are there are not measured again, and a
 training that was interrupted goes on from its last state in `runs/leaderboard`.
@@ -40,6 +40,11 @@ CONVOLUTIONS = (
     *("antialiased", "aoc", "aol", "band", "bro", "cayley", "frobenius", "lires", "lot", "octave"),
     *("pip", "radial", "rko", "sandwich", "sll_aoc", "soc", "spectral", "svcm"),
 )  # bcop is family/lipconvnet_bcop; cpl and sll are residual, eco has no kernels of 3 on 7 × 7
+BUDGETS = {  # gains below, between and above 1/8 and 1/4 cycles per pixel; family/freqnet has 1, ½, ¼
+    "flat": "[1.0, 1.0, 1.0]",
+    "low": "[1.0, 0.25, 0.0]",
+    "high": "[0.25, 0.5, 1.0]",
+}
 RADII = {"36": 36 / 255, "72": 72 / 255, "108": 108 / 255, "255": 1.0}
 PROBES: dict[str, dict[str, Any]] = {
     "certified": {"local": 0, "tightened": 0},
@@ -72,6 +77,10 @@ def entries() -> list[Entry]:
     families.sort(key=lambda each: each.config != BACKBONE)
     convs = [
         Entry(f"conv/{name}", BACKBONE, (f"model.conv={name}_conv2d",)) for name in CONVOLUTIONS
+    ]
+    convs += [
+        Entry(f"budget/{name}", CONFIGS / "freqnet.yaml", (f"model.budgets={gains}",))
+        for name, gains in BUDGETS.items()
     ]
     pairs = [each for pair in zip(families[1:], convs, strict=False) for each in pair]
     rest = [*families[1 + len(convs) :], *convs[len(families) - 1 :]]
