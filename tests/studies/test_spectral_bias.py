@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lipnets import studies
+from lipnets.experiment import build_model, load_data
 from lipnets.probes import InvariantError
 from lipnets.runs import RunError
 from lipnets.studies import Lab, cells, curves
@@ -266,6 +268,26 @@ def test_outputs_are_followed_while_a_classifier_trains(lab: Lab) -> None:
     assert [len(result[key]) for key in ("missed", "error_low", "error_high")] == [2, 2, 2]
     # A filter that is wide enough leaves means: of untrained outputs, and of balanced classes.
     assert result["error_low"][1][0] < 0.5 < result["error_low"][0][0]
+
+
+def test_what_is_missed_before_training_are_explicit_sums_phases_and_all(lab: Lab) -> None:
+    config = lab.config({"schedule.max_steps": 1})
+    settings = {"config": config.to_tree(), "frequencies": 3, "widths": [1.0]}
+    result = import_module("lipnets.studies.f_principle").measure(settings)
+    split = load_data(config).train
+    every = math.ceil(len(split) / result["images"])
+    images, labels = split.images[::every], split.labels[::every]
+    assert len(images) == result["images"]
+    with torch.no_grad():
+        said = build_model(config).eval()(images).double().softmax(dim=1).numpy()
+    flat = images.flatten(1).double().numpy()
+    centred = flat - flat.mean(axis=0)
+    places = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]  # its sign makes conjugates
+    for k in range(3):
+        wave = np.exp(-2j * np.pi * (k + 1) * places / np.ptp(places))
+        wanted, found = wave @ np.eye(10)[labels.numpy()], wave @ said
+        expected = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+        assert result["missed"][k][0] == pytest.approx(expected, rel=1e-6)
 
 
 # Noise of a frequency.
