@@ -112,8 +112,8 @@ def test_it_says_in_which_arithmetic_radii_hold(reader: Reader) -> None:
 
 def test_what_rounding_costs_is_a_row_for_each_arithmetic(reader: Reader) -> None:
     assert "arithmetic median loss 0 36/255" in reader.text
-    assert "float64 2.5e-09 % 87.5 % 73.4 %" in reader.text
-    assert "bfloat16 25 % 62.5 % 48.4 %" in reader.text
+    assert "float64 2.5e-11 87.5 % 73.4 %" in reader.text
+    assert "bfloat16 25.0 % 62.5 % 48.4 %" in reader.text
 
 
 def test_a_page_asks_for_nothing_else(reader: Reader) -> None:
