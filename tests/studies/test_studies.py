@@ -55,7 +55,9 @@ def line(name: str, values: Sequence[float], every: int = 1, **details: Any) -> 
 # What is concluded from histories that are known.
 
 
-@pytest.mark.parametrize(("power", "verdict"), [(1.0, "confirmed"), (0.0, "not confirmed")])
+@pytest.mark.parametrize(
+    ("power", "verdict"), [(1.0, "confirmed"), (0.0, "not confirmed"), (2.0, "not confirmed")]
+)
 def test_variances_that_fall_as_the_batch_grows_confirm_the_law(power: float, verdict: str) -> None:
     draws = random.Random(0)
 
@@ -71,6 +73,9 @@ def test_variances_that_fall_as_the_batch_grows_confirm_the_law(power: float, ve
     [words] = [part for part in found.sentence.split(";") if "power" in part]
     exponent = float(words.split("power ")[1].split(" ")[0])
     assert exponent == pytest.approx(-power, abs=0.3)
+    # Each logarithm of a variance of 60 normal numbers has the variance 2/59; the line is through three that
+    # are log 4 apart.
+    assert f"± {math.sqrt(2 / 59) / (math.sqrt(2) * math.log(4)):.2f};" in words + ";"
 
 
 @pytest.mark.parametrize(("left", "verdict"), [(1.0, "confirmed"), (0.1, "not confirmed")])
@@ -130,7 +135,12 @@ def test_regularizers_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "spread", "verdict"),
-    [(0.0, 1.0, "confirmed"), (0.2, 1.0, "not confirmed"), (0.0, 1.4, "not confirmed")],
+    [
+        (0.0, 1.0, "confirmed"),
+        (0.2, 1.0, "not confirmed"),
+        (0.0, 1.4, "not confirmed"),
+        (0.0, 0.7, "not confirmed"),
+    ],
 )
 def test_scores_must_have_the_mean_0_and_the_variance_1(
     shift: float, spread: float, verdict: str
@@ -142,7 +152,13 @@ def test_scores_must_have_the_mean_0_and_the_variance_1(
         terms = [record for name in names for record in line(f"driver/{name}", [1e-3] * 400)]
         return [*line("driver/z", scores), *line("ledger/log_norm", [0.0] * 401), *terms]
 
-    assert conclude("martingale", oracle).verdict == verdict
+    found = conclude("martingale", oracle)
+    assert found.verdict == verdict
+    means = [
+        float(row[1]) for row in found.rows
+    ]  # of 400 scores, to three digits: ± 0.01 of an error
+    largest = float(found.sentence.split("the largest is ")[1].split(" ")[0])
+    assert largest == pytest.approx(20 * max(map(abs, means)), abs=0.07)
 
 
 @pytest.mark.parametrize(
