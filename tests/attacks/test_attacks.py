@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lipnets import attacks
 from lipnets.attacks._balls import fit, project
+from lipnets.attacks._search import _rows
 from lipnets.metrics import correct
 
 SIDE = 32
@@ -278,6 +279,31 @@ def test_an_image_is_attacked_as_it_would_be_among_others() -> None:
         assert torch.allclose(few.images, everyone.images[some], atol=1e-9)
     other = attack(some, seed=1)
     assert not torch.allclose(other.images, everyone.images[some], atol=1e-9)
+
+
+def test_targets_are_the_other_classes_the_likeliest_first() -> None:
+    logits, labels = (
+        torch.tensor([[3.0, 1.0, 2.0, 0.0], [5.0, 6.0, 8.0, 7.0]]),
+        torch.tensor([0, 2]),
+    )
+    places = torch.tensor([0, 1])
+    for targets, aims in (
+        (None, [2, 1, 3, 3, 1, 0]),
+        (9, [2, 1, 3, 3, 1, 0]),
+        (3, [2, 1, 3, 3, 1, 0]),
+        (2, [2, 1, 3, 1]),
+        (1, [2, 3]),
+    ):
+        owners, found = _rows(places, logits, labels, attacks.LOSSES["targeted_margin"], targets)
+        assert found.tolist() == aims
+        assert owners.tolist() == [place for place in (0, 1) for _ in range(len(aims) // 2)]
+
+
+def test_the_scale_is_the_median_of_margins_that_are_there() -> None:
+    leads = torch.tensor([4.0, 1.0, 2.0, 0.0, -9.0, -8.0, -7.0, math.inf])
+    logits = torch.stack([leads, torch.zeros(8)], dim=1)
+    assert attacks.median_margin(logits, torch.zeros(8, dtype=torch.int64)) == 2.0
+    assert attacks.median_margin(logits[4:7], torch.zeros(3, dtype=torch.int64)) == 1.0
 
 
 def test_the_random_state_and_the_network_are_left_alone() -> None:

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def test_a_drift_that_undoes_the_noise_answers_to_it(
     answers: dict[str, float], verdict: str
 ) -> None:
     """Two layers and what is summed of them; the last drivers are of a step that was not taken."""
-    draws = random.Random(1)
+    draws, never = random.Random(1), random.Random(2)
 
     def oracle(changes: Mapping[str, Any]) -> list[Record]:
         model = changes["model"]
@@ -183,7 +184,7 @@ def test_a_drift_that_undoes_the_noise_answers_to_it(
             kind = {"layer": layer, "role": "raw" if model == "raw" else "free"}
             noise = draws.gauss(0, 0.05)
             drift = 0.5 - answers[model] * noise + draws.gauss(0, 0.005)
-            records += line("driver/drift", [drift, 0.0, 9.0], **kind)
+            records += line("driver/drift", [drift, 0.0, never.gauss(0, 9)], **kind)
             for term in ("noise_curvature", "ito", "deterministic"):
                 records += line(f"driver/{term}", [0.1, 0.0, 9.0], **kind)
             records += line("ledger/log_norm", [1.0, 7.0, 1.3 + drift + noise], **kind)
@@ -208,6 +209,17 @@ def test_a_drift_that_undoes_the_noise_answers_to_it(
         assert float(total) == pytest.approx((1 - answer) * both, rel=0.4, abs=0.01)
         assert float(drift) == pytest.approx(answer * both, rel=0.4, abs=0.01)
         assert abs(float(r) + (answer > 0)) < 0.4
+
+
+def test_all_layers_take_the_step_of_the_same_batch(lab: Lab) -> None:
+    """Of batches of one image there are as many steps of the whole as images, and no more."""
+    torch.manual_seed(0)
+    model = build_model(lab.config({})).double().eval()
+    images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    assert len([each for each in follow(model, (1, 8, 8)) if each.role == "free"]) == 2
+    changes = import_module("lipnets.studies.moments")._changes
+    found = changes(model, images, torch.tensor([0, 4, 7]), lr=0.1, batch_size=1, resamples=60)
+    assert len(set(found.tolist())) == 3
 
 
 def test_architectures_of_studies_are_what_they_are_called(lab: Lab) -> None:
