@@ -257,6 +257,9 @@ def top_lines(lines: Sequence[Line], count: int = 5) -> Iterator[str]:
     for line in [*lines[:count], *plain]:
         shares = [line.cell("clean"), *(line.cell("certified", r) for r in RADII)]
         yield f"| {line.label} | {' | '.join(shares)} | {line.cell('corrupted')} |"
+    if len(lines) < len(entries()):
+        yield ""
+        yield f"The best of the {len(lines)} networks that are measured, of {len(entries())}."
 
 
 @styled
