@@ -286,13 +286,18 @@ def certified_curves(lines: Sequence[Line], count: int = 6) -> Figure:
 def frequencies(lines: Sequence[Line]) -> Figure:
     """Draws accuracy under corruption over the centroid of sensitivity."""
     figure, ax = axes(6.4, 3.6)
-    for line in lines:
-        x, y = line.mean("centroid"), line.mean("corrupted")
-        if x is None or y is None:
-            continue
+    known = [
+        (line, x, y)
+        for line in lines
+        if (x := line.mean("centroid")) is not None and (y := line.mean("corrupted")) is not None
+    ]
+    middle = statistics.mean((min(x for _, x, _ in known), max(x for _, x, _ in known)))
+    for line, x, y in known:
         color = COLORS["first"] if line.proved else COLORS["second"]
         ax.plot(x, y / 100, "o", color=color, ms=4)
-        ax.annotate(line.short, (x, y / 100), (3, 2), textcoords="offset points", fontsize=6)
+        right = x > middle  # names stay within the axes
+        place = {"xytext": (-4 if right else 4, 2), "ha": "right" if right else "left"}
+        ax.annotate(line.short, (x, y / 100), textcoords="offset points", fontsize=6, **place)
     frame(ax, "centroid of sensitivity, cycles per image", "right when corrupted, per cent")
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     return figure
