@@ -43,6 +43,7 @@ def refined(
             [certificate.local_radii(*batch) for batch in subject.track(batches, "local radii")]
         )
 
+    told = {len(subject)}  # the numbers of images of which it is known what they have without
     for name, limit, refine in (("tightened", tightened, by_layers), ("local", local, around)):
         if not limit:
             continue
@@ -52,7 +53,8 @@ def refined(
         except NotCertifiedError as error:
             yield subject.record("certificate_refused", 1.0, "1", certificate=name, says=str(error))
             continue
-        if len(some) < len(subject):
+        if len(some) not in told:
+            told.add(len(some))
             yield from _given(some, "pairwise", some.radii, radii)
         yield from _given(some, name, found, radii)
         yield _ordered(some, "pairwise", some.radii, name, found)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lipnets import attacks
-from lipnets.attacks._balls import fit, project
+from lipnets.attacks._balls import ascent, fit, project
 from lipnets.attacks._search import _rows
 from lipnets.metrics import correct
 
@@ -190,6 +190,17 @@ class Constant(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits.to(images).expand(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [("l2", [[0.0, 0.0, 0.6, -0.8]]), ("linf", [[0.0, 0.0, 1.0, -1.0]])],
+)
+def test_no_step_leads_out_of_the_box(norm: attacks.Norm, expected: list[list[float]]) -> None:
+    gradients = torch.tensor([[9.0, -9.0, 3.0, -4.0]])
+    points = torch.tensor([[1.0, 0.0, 0.0, 1.0]])  # the first two cannot go where they are sent
+    steps = ascent(gradients, points, lambda: torch.zeros_like(gradients), norm)
+    torch.testing.assert_close(steps, torch.tensor(expected), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", attacks.LOSSES)

@@ -269,6 +269,18 @@ def test_finer_certificates_are_compared_on_the_same_images(subject: Subject) ->
         assert found[kind] >= found["pairwise"] * (1 - 1e-12)
 
 
+def test_the_images_of_two_finer_certificates_are_told_once_without(subject: Subject) -> None:
+    """Two of each share made a row of the report twice as long as the others."""
+    records = list(certified(local=20, tightened=20)(subject))
+    told = [
+        (record.details["certificate"], record.details["radius"])
+        for record in records
+        if record.name == "certified_accuracy_by" and record.count == 20
+    ]
+    assert len(told) == len(set(told))
+    assert {name for name, _ in told} == {"pairwise", "local", "tightened"}
+
+
 def test_radii_of_mnist_are_reported_on_mnist(model: nn.Sequential, split: Split) -> None:
     for data, more in (("mnist", {0.3, 1.58}), ("patterns", set())):
         records = list(certified()(Subject.of(model, split, provenance={"data": data})))
