@@ -165,6 +165,35 @@ def test_a_bound_a_little_below_the_slope_is_caught(
         list(tightness(points=2, pairs=5)(subject))
 
 
+class Tiring(nn.Module):
+    """Three times as steep when it is called for the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * (3.0 if self.calls == 1 else 1.0)
+
+
+def test_the_steepest_pair_on_the_way_counts_not_the_last() -> None:
+    assert steepest_pairs(Tiring().eval(), torch.rand(2, 5)).tolist() == pytest.approx([3, 3])
+
+
+class Distant(nn.Module):
+    """A shift so far that the sum rounds by a hundred-thousandth of the distance of a pair."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e9
+
+
+def test_what_outputs_round_makes_no_pair_steeper_than_it_is() -> None:
+    found = steepest_pairs(Distant().eval(), torch.rand(50, 1))
+    assert bool((found <= 1).all())
+    assert float(found.min()) > 0.9
+
+
 def test_the_steepest_margin_is_the_largest_of_all_points(split: Split) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 3)).eval()
     subject = Subject.of(model, Split(split.images, split.labels % 3), limit=10)
