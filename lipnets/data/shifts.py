@@ -16,6 +16,7 @@ __all__ = ["Shift", "natural_shifts"]
 
 import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from .arrays import to_split
 from .dataset import Split
 from .digits import digits
 from .published import cifar_10_1
+
+_DAMAGED = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,5 +90,5 @@ def _usps(data_dir: str | Path | None) -> Split | None:
             content = lzma.decompress(file["usps_test_xz"].tobytes())
             images = np.frombuffer(content, np.uint8).reshape(shape)
             return to_split(images, file["usps_test_labels"], layout="NHW")
-    except (OSError, EOFError, KeyError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, KeyError, ValueError) as error:
         raise ValueError(f"'{path}' is damaged, or has no USPS in it: {error}") from None

@@ -12,6 +12,8 @@ __all__ = ["CHANGED", "SYNTHETIC", "Unknown", "other_sets", "unknown"]
 
 import io
 import lzma
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from torch.nn.functional import interpolate
 from ..seeds import derived_seed
 
 Maker = Callable[[Tensor, list[torch.Generator]], Tensor]
+_DAMAGED = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey: ITU-R BT.601
 _DIGITS = {"mnist", "digits"}  # of which other digits are no unknown classes
 
@@ -76,20 +79,33 @@ def other_sets(
         data: The name of the data set that is known, which is left out; of digits, so are others of digits.
         shape: The shape of images, (C, H, W).
         limit: The number of images of each, evenly spaced.
+
+    Raises:
+        ValueError: If a file is damaged, or holds something else.
     """
     if directory is None:
         return
     for path in sorted(Path(directory).glob("ood_*.npz")):
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                name, _, form = key.rpartition("_")
-                own = f"{name}_".startswith(f"{data}_")  # cifar100 is no part of cifar10
-                known = own or (name.startswith("usps") and data in _DIGITS)
-                if form in ("xz", "sprites") and not known:
-                    stored = _raw(archive, name) if form == "xz" else _tiles(archive, name)
-                    picks = np.arange(min(limit, len(stored))) * len(stored)
-                    chosen = torch.from_numpy(stored[picks // min(limit, len(stored))])
-                    yield _prepared(name, chosen, shape)
+        try:
+            yield from _of_file(path, data, shape, limit)
+        except (*_DAMAGED, KeyError, ValueError) as error:
+            raise ValueError(
+                f"'{path}' is damaged, or not an archive of images: {error}. Replace it, or remove it."
+            ) from error
+
+
+def _of_file(path: Path, data: str, shape: tuple[int, ...], limit: int) -> Iterator[Unknown]:
+    """The data sets of a file."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        for key in archive.files:
+            name, _, form = key.rpartition("_")
+            own = f"{name}_".startswith(f"{data}_")  # cifar100 is no part of cifar10
+            known = own or (name.startswith("usps") and data in _DIGITS)
+            if form in ("xz", "sprites") and not known:
+                stored = _raw(archive, name) if form == "xz" else _tiles(archive, name)
+                picks = np.arange(min(limit, len(stored))) * len(stored)
+                chosen = torch.from_numpy(stored[picks // min(limit, len(stored))])
+                yield _prepared(name, chosen, shape)
 
 
 def _raw(archive: Any, name: str) -> np.ndarray:

@@ -146,6 +146,30 @@ def test_tiles_of_a_mosaic_are_read_row_by_row(tmp_path: Path) -> None:
     assert not list(other_sets(None, "mnist", (3, 4, 4), 10))
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_archives_that_are_cut_off_are_refused_by_name(tmp_path: Path, save, kept: float) -> None:
+    stored = torch.randint(256, (7, 5, 5), dtype=torch.uint8).numpy()
+    compressed = np.frombuffer(lzma.compress(stored.tobytes()), np.uint8)
+    path = tmp_path / "ood_other.npz"
+    save(path, other_xz=compressed, other_shape=np.array(stored.shape))
+    assert len(list(other_sets(str(tmp_path), "mnist", (1, 5, 5), 10))) == 1
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"ood_other\.npz' is damaged"):
+        list(other_sets(str(tmp_path), "mnist", (1, 5, 5), 10))
+
+
+def test_what_is_damaged_within_an_archive_is_refused_by_name(tmp_path: Path) -> None:
+    noise = np.arange(100, dtype=np.uint8)
+    np.savez(tmp_path / "ood_other.npz", other_xz=noise, other_shape=np.array([7, 5, 5]))
+    with pytest.raises(ValueError, match=r"ood_other\.npz' is damaged"):
+        list(other_sets(str(tmp_path), "mnist", (1, 5, 5), 10))
+    np.savez(tmp_path / "ood_other.npz", other_xz=noise)
+    with pytest.raises(ValueError, match=r"ood_other\.npz' is damaged"):
+        list(other_sets(str(tmp_path), "mnist", (1, 5, 5), 10))
+
+
 def test_grey_images_are_repeated_for_colour_networks(tmp_path: Path) -> None:
     stored = torch.randint(256, (7, 5, 5), dtype=torch.uint8).numpy()
     packed = np.frombuffer(lzma.compress(stored.tobytes()), np.uint8)
