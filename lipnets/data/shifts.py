@@ -14,23 +14,18 @@ References:
 
 __all__ = ["Shift", "natural_shifts"]
 
-import lzma
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from .arrays import to_split
 from .dataset import Split
 from .digits import digits
+from .packed import DAMAGED, open_packed, unpacked
 from .published import cifar_10_1
-
-_DAMAGED = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +80,8 @@ def _usps(data_dir: str | Path | None) -> Split | None:
     if data_dir is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            shape = tuple(int(size) for size in file["usps_test_shape"])
-            content = lzma.decompress(file["usps_test_xz"].tobytes())
-            images = np.frombuffer(content, np.uint8).reshape(shape)
-            return to_split(images, file["usps_test_labels"], layout="NHW")
-    except (*_DAMAGED, KeyError, ValueError) as error:
+        with open_packed(path) as archive:
+            images = unpacked(archive, "usps_test")
+            return to_split(images, archive["usps_test_labels"], layout="NHW")
+    except DAMAGED as error:
         raise ValueError(f"'{path}' is damaged, or has no USPS in it: {error}") from None

@@ -11,9 +11,6 @@ References:
 __all__ = ["CHANGED", "SYNTHETIC", "Unknown", "other_sets", "unknown"]
 
 import io
-import lzma
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..seeds import derived_seed
+from .packed import DAMAGED, open_packed, unpacked
 
 Maker = Callable[[Tensor, list[torch.Generator]], Tensor]
-_DAMAGED = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey: ITU-R BT.601
 _DIGITS = {"mnist", "digits"}  # of which other digits are no unknown classes
 
@@ -88,7 +85,7 @@ def other_sets(
     for path in sorted(Path(directory).glob("ood_*.npz")):
         try:
             yield from _of_file(path, data, shape, limit)
-        except (*_DAMAGED, KeyError, ValueError) as error:
+        except DAMAGED as error:
             raise ValueError(
                 f"'{path}' is damaged, or not an archive of images: {error}. Replace it, or remove it."
             ) from error
@@ -96,22 +93,16 @@ def other_sets(
 
 def _of_file(path: Path, data: str, shape: tuple[int, ...], limit: int) -> Iterator[Unknown]:
     """The data sets of a file."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with open_packed(path) as archive:
         for key in archive.files:
             name, _, form = key.rpartition("_")
             own = f"{name}_".startswith(f"{data}_")  # cifar100 is no part of cifar10
             known = own or (name.startswith("usps") and data in _DIGITS)
             if form in ("xz", "sprites") and not known:
-                stored = _raw(archive, name) if form == "xz" else _tiles(archive, name)
+                stored = unpacked(archive, name) if form == "xz" else _tiles(archive, name)
                 picks = np.arange(min(limit, len(stored))) * len(stored)
                 chosen = torch.from_numpy(stored[picks // min(limit, len(stored))])
                 yield _prepared(name, chosen, shape)
-
-
-def _raw(archive: Any, name: str) -> np.ndarray:
-    """Bytes that were compressed."""
-    content = lzma.decompress(archive[f"{name}_xz"].tobytes())
-    return np.frombuffer(content, np.uint8).reshape(archive[f"{name}_shape"]).copy()
 
 
 def _tiles(archive: Any, name: str) -> np.ndarray:
