@@ -274,6 +274,7 @@ _SECONDS = 20.0  # of steps that are
 def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
     """What the evaluator finds of a trained network."""
     import torch
+    from recipes import commit
 
     from lipnets.evaluation import Examination, open_target
 
@@ -324,7 +325,7 @@ def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
             for r in records
             if r.name == "corrupted_accuracy" and "corruption" in r.details
         },
-        "commit": commit(),
+        "commit": commit("lipnets", "configs", "train.py"),
         "machine": f"one thread, {os.cpu_count()} cores, {_processor()}",
         "torch": torch.__version__.split("+")[0],
     }
@@ -344,21 +345,6 @@ def keep(result: dict[str, Any]) -> None:
     results = sorted([*others, result], key=lambda each: [str(each[key]) for key in same])
     lines = ",\n".join(json.dumps(each) for each in results)
     write_atomic(RESULTS, f"[\n{lines}\n]\n".encode())
-
-
-def commit() -> str:
-    """The commit that is measured, with a plus if files of the package differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    )
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno", "--", "lipnets", "configs", "train.py"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def _processor() -> str:

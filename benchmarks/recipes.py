@@ -176,14 +176,17 @@ def tabulate(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def commit() -> str:
-    """The commit that is measured, with a plus if files differ from it."""
+def commit(*paths: str) -> str:
+    """The commit that is measured, with a plus if files differ from it: any, or those of some paths."""
     git = ["git", "-C", str(ROOT)]
     head = subprocess.run(
         [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     )
     changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        [*git, "status", "--porcelain", "-uno", "--", *paths],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
