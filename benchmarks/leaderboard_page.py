@@ -24,7 +24,10 @@ DOCS = ROOT / "docs"
 MARKS = ("<!-- leaderboard -->", "<!-- end of leaderboard -->")
 FILTERED = ("family/freqnet", "budget/low", "budget/high")
 BASE = "budget/flat"  # the same network, whose filter lets every frequency pass
+TWIN = "family/plain_convnet"  # without constraint
 RADII = ("36", "72", "108", "255")
+
+NAMED = (TWIN, "family/resnet18", "family/lipconvnet_bcop", "family/freqnet", BASE)  # in spectra
 
 Result = Mapping[str, Any]
 
@@ -81,21 +84,29 @@ class Line:
         """Whether anything is certified."""
         return self.runs[0]["certified"]["36"] > 1
 
+    def known(self, key: str, radius: str | None = None) -> list[float]:
+        """A number of each seed, where it was measured."""
+        values = [run[key] if radius is None else run[key][radius] for run in self.runs]
+        return [value for value in values if value is not None]
+
     def mean(self, key: str, radius: str | None = None) -> float | None:
         """The mean of a number over seeds; None where it was not measured."""
-        values = [run[key] if radius is None else run[key][radius] for run in self.runs]
-        known = [value for value in values if value is not None]
+        known = self.known(key, radius)
         return statistics.mean(known) if known else None
 
     def cell(self, key: str, radius: str | None = None, digits: int = 1) -> str:
         """The mean over seeds and, of several, half the distance between the outermost."""
-        values = [run[key] if radius is None else run[key][radius] for run in self.runs]
-        known = [value for value in values if value is not None]
+        known = self.known(key, radius)
         if not known:
             return ""
         text = f"{statistics.mean(known):.{digits}f}"
         reach = (max(known) - min(known)) / 2
         return f"{text} ± {reach:.{digits}f}" if len(known) > 1 else text
+
+    @property
+    def shares(self) -> str:
+        """Accuracy, and certified accuracy at each radius, as cells of a table."""
+        return " | ".join([self.cell("clean"), *(self.cell("certified", r) for r in RADII)])
 
 
 def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
@@ -136,10 +147,9 @@ def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )
     for line in lines:
-        shares = [line.cell("clean"), *(line.cell("certified", r) for r in RADII)]
         run = line.runs[0]
         yield (
-            f"| {line.label} | {' | '.join(shares)} | {line.cell('mean_radius', digits=3)} | "
+            f"| {line.label} | {line.shares} | {line.cell('mean_radius', digits=3)} | "
             f"{run['parameters'] / 1e6:.2f}M | {run['epochs']:.1f} | {run['images_per_second']:,.0f} | "
             f"{len(line.runs)} |"
         )
@@ -253,10 +263,9 @@ def top_lines(lines: Sequence[Line], count: int = 5) -> Iterator[str]:
     """The table of the README: the best, and the twin without constraint."""
     yield "| Fashion-MNIST, 10 minutes of one core | clean | 36/255 | 72/255 | 108/255 | 1.0 | corrupted |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
-    plain = [line for line in lines if line.name == "family/plain_convnet"]
+    plain = [line for line in lines if line.name == TWIN]
     for line in [*lines[:count], *plain]:
-        shares = [line.cell("clean"), *(line.cell("certified", r) for r in RADII)]
-        yield f"| {line.label} | {' | '.join(shares)} | {line.cell('corrupted')} |"
+        yield f"| {line.label} | {line.shares} | {line.cell('corrupted')} |"
     if len(lines) < len(entries()):
         yield ""
         yield f"The best of the {len(lines)} networks that are measured, of {len(entries())}."
@@ -267,7 +276,7 @@ def certified_curves(lines: Sequence[Line], count: int = 6) -> Figure:
     """Draws certified accuracy over the radius for the best entries, and for the plain network."""
     figure, ax = axes(6.4, 3.6)
     best = [line for line in lines if line.proved][:count]
-    plain = [line for line in lines if line.name == "family/plain_convnet"]
+    plain = [line for line in lines if line.name == TWIN]
     colors = [COLORS[name] for name in ("first", "second", "third", "fourth", "fifth", "sixth")]
     ends = []
     for line, color in zip([*best, *plain], [*colors, COLORS["muted"]], strict=False):
@@ -322,15 +331,6 @@ def spectra(lines: Sequence[Line]) -> Figure:
     ax.set_ylim(2e-4, 1)
     ax.legend()
     return figure
-
-
-NAMED = (
-    "family/plain_convnet",
-    "family/resnet18",
-    "family/lipconvnet_bcop",
-    "family/freqnet",
-    "budget/flat",
-)
 
 
 def _grouped(results: Iterable[Result]) -> dict[str, list[Result]]:
