@@ -273,6 +273,8 @@ class LedgerConfig(Section):
             behind: they are then computed once more in each step.
         norm: `operator` or, for convolutions, `reshape`, which bounds nothing.
         bands: The number of bands of frequencies in which convolutions are followed besides.
+        scan_every: The number of steps between two looks at all frequencies of convolutions: what another
+            frequency gains until then counts as a switch.
     """
 
     every: PositiveInt | None = None
@@ -280,6 +282,7 @@ class LedgerConfig(Section):
     effective: bool = False
     norm: Literal["operator", "reshape"] = "operator"
     bands: NonNegativeInt = 0
+    scan_every: PositiveInt = 100
 
 
 class DriversConfig(Section):

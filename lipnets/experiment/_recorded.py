@@ -42,6 +42,7 @@ def _internal(config: Config, untrained: Step, parts: Parts) -> Iterator[Recorde
             *(untrained.model, untrained.shape),
             lines=ledger.every or max(1, parts.total // _ENTRIES),
             stride=ledger.stride,
+            scan_every=ledger.scan_every,
             last=parts.total,
             optimizer=parts.optimizer,
             effective=ledger.effective,

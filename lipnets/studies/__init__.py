@@ -11,6 +11,7 @@ from .batch_size import batch_size
 from .compensation import compensation
 from .conditions import initialization, label_noise, long_training, regularizers
 from .derivatives import singular_values
+from .drivers import drivers
 from .error_split import error_split
 from .f_principle import f_principle
 from .finding import Finding

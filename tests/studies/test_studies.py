@@ -3,9 +3,10 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Told:
     """A lab that trains nothing: histories are told."""
 
     oracle: Oracle
+    dataset: Any = field(default_factory=lambda: SimpleNamespace(name="told"))
 
     def histories(self, grid: Sequence[Mapping[str, Any]]) -> list[list[Record]]:
         return [self.oracle(changes) for changes in grid]
@@ -220,6 +222,63 @@ def test_all_layers_take_the_step_of_the_same_batch(lab: Lab) -> None:
     changes = import_module("lipnets.studies.moments")._changes
     found = changes(model, images, torch.tensor([0, 4, 7]), lr=0.1, batch_size=1, resamples=60)
     assert len(set(found.tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("flow", "fall", "verdict"),
+    [
+        *((2.0, 1.0, "confirmed"), (-2.0, 1.0, "confirmed")),
+        *((0.1, 1.0, "not confirmed"), (2.0, 0.0, "not confirmed")),
+    ],
+)
+def test_what_moves_the_constant_is_told_by_its_parts(
+    flow: float, fall: float, verdict: str
+) -> None:
+    """Two layers: of the curvature of each, noise has κ / (κ + own) in each interval between looks."""
+
+    def oracle(changes: Mapping[str, Any]) -> list[Record]:
+        noisy = (16 / changes["data.batch_size"]) ** fall
+        grown = flow * (1 - changes["data.label_noise"] / 2)
+        records = line("ledger/log_norm", [3.0, 3.2, 3.0 + grown + 0.3], every=5)
+        records += line("ledger/linear", [0.0, 0.1, grown], every=5)
+        records += line("ledger/curvature", [0.0, 0.2, 0.5], every=5)
+        records += line("ledger/square", [0.0, -0.1, -0.2], every=5)
+        records += line("driver/variance", [0.01, 0.01, 0.0], every=5)
+        for layer, bends in (("first", [0.0, 0.2, 0.3]), ("second", [0.0, 0.0, 0.2])):
+            records += line("ledger/curvature", bends, every=5, layer=layer)
+            records += line("driver/noise_curvature", [noisy, noisy, 1e9], every=5, layer=layer)
+            records += line("driver/drift", [0.0, 2.0, 0.0], every=5, layer=layer)
+            records += line("driver/deterministic", [-0.5, 1.0, 0.0], every=5, layer=layer)
+        return records
+
+    found = conclude("drivers", oracle, models={"one": {}, "two": {}}, every=5)
+    assert found.verdict == verdict
+    assert [row[:3] for row in found.rows[:4]] == [
+        *(("one", size, "0%") for size in ("16", "64", "256")),
+        ("one", "64", "50%"),
+    ]
+    growth, linear, curvature, noise, square, switch, norms, deviation = map(
+        float, found.rows[0][3:]
+    )
+    assert (growth, linear) == pytest.approx((flow + 0.3, flow))
+    assert (curvature, square, switch, norms) == pytest.approx((0.5, -0.2, 0.0, 0.0))
+    # At first only noise bends, as the rest is estimated below zero; then noise has 1 of 1 + 1 + 2²/2.
+    assert noise == pytest.approx(0.2 + 0.25 * (0.1 + 0.2), abs=1e-3)
+    assert deviation == pytest.approx(math.sqrt(5 * 0.02), abs=1e-3)
+    assert f"{100 * abs(flow) / (abs(flow) + 0.7):.3g} %" in found.sentence
+
+
+def test_the_parts_of_a_training_add_up_to_the_growth(lab: Lab) -> None:
+    model = {"name": "plain_convnet_xs", "width": 4, "norm": "batch_norm2d"}
+    sizes = {"sizes": (8, 16), "share": 0.5, "steps": 12, "every": 3}
+    found = studies.build("drivers", lab=lab, models={"one": model}, seeds=(0,), **sizes)
+    for row in found.rows:
+        growth, linear, curvature, noise, *others, deviation = map(float, row[3:])
+        assert linear + curvature + sum(others) == pytest.approx(growth, abs=5e-3)
+        assert -1e-3 <= noise <= curvature + 1e-3
+        assert abs(others[-1]) > 0.1  # of the normalization
+        assert deviation > 0
+    assert len(found.rows) == 3
 
 
 def test_architectures_of_studies_are_what_they_are_called(lab: Lab) -> None:
