@@ -13,6 +13,7 @@ from typing import Any
 
 from leaderboard import BUDGETS, entries
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lipnets.atomic import write_atomic
 from lipnets.report import png
@@ -215,12 +216,13 @@ def external_lens(lines: Sequence[Line]) -> Iterator[str]:
             f"{_range(proved, 'centroid')} and {_range(free, 'centroid')} cycles per image. Right under "
             f"corruptions: {_range(proved, 'corrupted')} and {_range(free, 'corrupted')} per cent."
         )
+        yield ""
     forecast = [run["forecast"] for line in lines for run in line.runs if run.get("forecast")]
     for of, what in (("change", "the change of logits"), ("drop", "the drop of accuracy")):
         found = [each[of] for each in forecast if each.get(of) is not None]
         if found:
             yield (
-                f"The linear response Σ PSD(ω) G(ω) ranks corruptions by {what} with a correlation of "
+                f"- The linear response Σ PSD(ω) G(ω) ranks corruptions by {what} with a correlation of "
                 f"{statistics.median(found):.2f} in the median over {len(found)} networks (Spearman, 18 "
                 f"corruptions of severity 3), {min(found):.2f} at the least."
             )
@@ -252,6 +254,40 @@ def external_lens(lines: Sequence[Line]) -> Iterator[str]:
             else:
                 cells.append(f"{value:.1f}" if line is base else f"{value - reference:+.1f}")
         yield f"| {line.label} | {' | '.join(cells)} | {line.cell('high_ratio', digits=2)} |"
+    yield from ("", *verdict(base, filtered, columns[1:]))
+
+
+def verdict(
+    base: Line, filtered: Sequence[Line], columns: Sequence[tuple[str, str | None]]
+) -> Iterator[str]:
+    """Whether a filter is better than none: on the whole, and for which corruptions."""
+    gains = {
+        line.label: [line.mean(*each) > base.mean(*each) for each in columns] for line in filtered
+    }
+    won = [label for label, better in gains.items() if any(better)]
+    if won:
+        yield f"**In part**: {', '.join(won)} is better than no filter in a column other than the first."
+    else:
+        yield "**No**: no filter bought anything that is certified, nor accuracy in the mean over corruptions."
+    yield ""
+    plain = _by_corruption(base)
+    for line in filtered:
+        changes = {kind: value - plain[kind] for kind, value in _by_corruption(line).items()}
+        better = sorted((kind for kind in changes if changes[kind] > 0), key=lambda k: -changes[k])
+        told = ", ".join(f"{kind} ({changes[kind]:+.1f})" for kind in better) or "none"
+        yield (
+            f"- Of {len(changes)} corruptions, {line.label} is better on {len(better)}: {told}, means over five "
+            "severities of 200 images."
+        )
+
+
+def _by_corruption(line: Line) -> dict[str, float]:
+    """The accuracy under each corruption, in the mean over severities and seeds."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for run in line.runs:
+        for name, value in run["corrupted_by"].items():
+            found[name.rpartition(" ")[0]].append(value)
+    return {kind: statistics.mean(values) for kind, values in found.items()}
 
 
 def _range(lines: Sequence[Line], key: str) -> str:
@@ -329,6 +365,7 @@ def spectra(lines: Sequence[Line]) -> Figure:
     frame(ax, "frequency, cycles per image", "share of the power, by ring")
     ax.set_yscale("log")
     ax.set_ylim(2e-4, 1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return figure
 
