@@ -326,7 +326,7 @@ def examine(run: str, args: argparse.Namespace) -> dict[str, Any]:
             if r.name == "corrupted_accuracy" and "corruption" in r.details
         },
         "commit": commit("lipnets", "configs", "train.py"),
-        "machine": f"one thread, {os.cpu_count()} cores, {_processor()}",
+        "machine": f"one thread, {os.cpu_count()} cores, {processor()}",
         "torch": torch.__version__.split("+")[0],
     }
 
@@ -347,7 +347,7 @@ def keep(result: dict[str, Any]) -> None:
     write_atomic(RESULTS, f"[\n{lines}\n]\n".encode())
 
 
-def _processor() -> str:
+def processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -28,6 +28,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_tree",
+    "merge",
     "parse_config",
     "read_overrides",
     "shipped",

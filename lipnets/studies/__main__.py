@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ..config import ConfigError, load_tree, read_overrides
+from ..config import ConfigError, load_tree, merge, read_overrides
 from ..experiment import ExperimentError
 from ..registry import closest
 from ..runs import RunError
@@ -21,7 +21,7 @@ from .lab import Lab
 EXAMPLES = """examples:
   python -m lipnets.studies batch_size --jobs 2
   python -m lipnets.studies label_noise late=20000 "shares=[0, 0.5]"
-  python -m lipnets.studies martingale --config configs/studies/fashion_mnist.yaml
+  python -m lipnets.studies drivers --config configs/studies/fashion_mnist.yaml --data-dir DIR
   python -m lipnets.studies --list               what there is, with settings
 """
 
@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         settings = read_settings(args.study, args.settings)
-        lab = Lab(args.out or Path("runs/studies") / args.study, load_tree(args.config), args.jobs)
+        base = load_tree(args.config)
+        if args.data_dir:
+            base = merge(base, {"data": {"dir": args.data_dir}})
+        lab = Lab(args.out or Path("runs/studies") / args.study, base, args.jobs)
         finding = registry.build(args.study, lab=lab, **settings)
     except KeyboardInterrupt:
         tell("interrupted: the same command goes on")
@@ -80,6 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="the experiment that it changes (default: configs/studies/digits.yaml)",
     )
+    add("--data-dir", metavar="DIR", help="the directory with the files of data sets")
     add("--out", type=Path, metavar="DIR", help="where to write (default: runs/studies/NAME)")
     add("--jobs", type=int, default=1, metavar="N", help="trainings at a time (default: 1)")
     add("--list", action="store_true", help="list the studies and their settings, and stop")

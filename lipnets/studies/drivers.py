@@ -74,17 +74,18 @@ def drivers(
     found = {
         where: _Parts.mean([_parts(h, every) for h in here]) for where, here in histories.items()
     }
-    flow = [abs(each.linear) / each.moved for each in found.values()]
-    small, large = (
-        [found[name, size, 0.0].noise / found[name, size, 0.0].moved for name in models]
-        for size in (sizes[0], sizes[-1])
-    )
+    flow = [each.share("linear") for each in found.values()]
+    ends = (sizes[0], sizes[-1])
+    noise = [[found[name, size, 0.0].share("noise") for name in models] for size in ends]
+    jumps = [[found[name, size, 0.0].share("switch") for name in models] for size in ends]
     kept = [found[name, middle, share].growth / found[name, middle, 0.0].growth for name in models]
-    fewer = all(b < a for a, b in zip(small, large, strict=True))
+    fewer = all(b < a for a, b in zip(*noise, strict=True))
     sentence = (
-        f"Steps along the gradient are {_range(flow)} of all that moved the norms of weights, up or down; "
-        f"noise-curvature is {_range(small)} of it with batches of {sizes[0]}, and {_range(large)} with "
-        f"{sizes[-1]}. With {share:.0%} of labels drawn at random, log K grows {_range(kept)} as much."
+        f"Of all that moved the norms of weights, up or down, steps along the gradient are more than half in "
+        f"{sum(each > 0.5 for each in flow)} of {len(flow)} conditions ({_range(flow)}); noise-curvature is "
+        f"{_range(noise[0])} with batches of {ends[0]} and {_range(noise[1])} with {ends[1]}; switches from one "
+        f"frequency of a convolution to another are up to {max(jumps[0]):.0%} and {max(jumps[1]):.0%}. With "
+        f"{share:.0%} of labels drawn at random, log K grows {_range(kept)} as much."
     )
     return Finding(
         claim="Of the three forces that move log K (arXiv 2506.18588), the flow along the gradient does most; "
@@ -136,6 +137,10 @@ class _Parts:
     def moved(self) -> float:
         """All that moved the norms of weights, up or down."""
         return sum(map(abs, (self.linear, self.curvature, self.square, self.switch)))
+
+    def share(self, name: str) -> float:
+        """One of them, as a share of that."""
+        return abs(getattr(self, name)) / self.moved
 
     @classmethod
     def mean(cls, parts: Sequence["_Parts"]) -> "_Parts":

@@ -29,6 +29,7 @@ BASE = {
     "schedule": {"name": "constant", "epochs": 1000, "max_steps": 4},
     "record": {"bounds_every": 1000, "drivers": None, "geometry": False, "frequencies": False},
 }
+CONFIGS = Path(__file__).parents[2] / "configs/studies"
 Oracle = Callable[[Mapping[str, Any]], list[Record]]
 
 
@@ -381,7 +382,7 @@ def test_changes_reach_the_config_and_what_they_do_not_name_stays(lab: Lab) -> N
 def test_a_study_is_written_as_a_page_with_a_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = Path(__file__).parents[2] / "configs/studies/digits.yaml"
+    config = CONFIGS / "digits.yaml"
     out = tmp_path / "out"
     arguments = ["singular_values", "trials=2", "--config", str(config), "--out", str(out)]
     assert main(arguments) == 0
@@ -397,6 +398,10 @@ def test_a_study_is_written_as_a_page_with_a_figure(
     [
         (["singular_values", "trails=2"], "did you mean 'trials'"),
         (["singular_values", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (
+            ["moments", "--config", f"{CONFIGS}/fashion_mnist.yaml", "--data-dir", "nowhere"],
+            "nowhere",
+        ),
     ],
 )
 def test_mistakes_are_told_in_sentences(
