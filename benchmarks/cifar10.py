@@ -15,6 +15,7 @@ while the network is looked at: each look certifies all test images, in float64.
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def main() -> None:
         known = [each for each in known if any(each[key] != result[key] for key in same)]
         known.append(result)
         write_atomic(RESULTS, json.dumps(known, indent=1) + "\n")
+    if not known:
+        sys.exit("nothing was measured yet: give --data-dir, the directory with the files of CIFAR-10")
     write_atomic(FIGURE, png(draw(known)))
 
 
