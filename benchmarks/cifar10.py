@@ -57,7 +57,9 @@ def main() -> None:
         known.append(result)
         write_atomic(RESULTS, json.dumps(known, indent=1) + "\n")
     if not known:
-        sys.exit("nothing was measured yet: give --data-dir, the directory with the files of CIFAR-10")
+        sys.exit(
+            "nothing was measured yet: give --data-dir, the directory with the files of CIFAR-10"
+        )
     write_atomic(FIGURE, png(draw(known)))
 
 

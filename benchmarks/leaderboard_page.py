@@ -7,7 +7,7 @@ README between two comments.
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,9 @@ def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
     """The text of the page."""
     seeds = sorted({run["seed"] for run in results})
     commits = ", ".join(dict.fromkeys(run["commit"] for run in results))
-    machines = "; ".join(dict.fromkeys(run["machine"] for run in results))
+    machines = defaultdict(set)
+    for run in results:
+        machines[run["machine"]].add(f"`{run['entry']}`")
     minutes = ", ".join(f"{m:g}" for m in sorted({run["minutes"] for run in results}))
     yield from (
         "# Leaderboard",
@@ -130,8 +132,9 @@ def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
         "of the others nothing was tuned. Losses ask for margins at 108/255.",
         *missing(lines),
         "",
-        f"Commits {commits}; {machines}; seeds {', '.join(map(str, seeds))}. With several seeds, ± is half the",
-        "distance between the outermost; of one seed, a share of 10,000 images is known to ±1 (95 %).",
+        f"Commits {commits}; seeds {', '.join(map(str, seeds))}. With several seeds, ± is half the distance between",
+        "the outermost; of one seed, a share of 10,000 images is known to ±1 (95 %).",
+        *processors(machines),
         "",
         "![Certified accuracy by radius](leaderboard.png)",
         "",
@@ -183,6 +186,16 @@ def page(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
         "Each entry: where its sensitivity is centred, and what is right in the mean over corruptions. Those that",
         "are certified are blue, those without a constraint orange.",
     )
+
+
+def processors(machines: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """On which machine each network was trained: a minute is not the same on all."""
+    (most, _), *others = sorted(machines.items(), key=lambda each: -len(each[1]))
+    yield f"Trained on {most}" + (
+        "." if not others else ", but for these, to which a minute is another:"
+    )
+    for machine, names in others:
+        yield f"on {machine}: {', '.join(sorted(names))}."
 
 
 def missing(lines: Sequence[Line]) -> Iterator[str]:

@@ -38,8 +38,8 @@ class Terms:
         decay: The part of `linear` that weight decay did.
         ratio: The norm of the step over σ₁ − σ₂ before it.
         most: What the curvature can be.  By Weyl's inequality, what σ₁ changes by beyond the slope is
-            at most |D| − ⟨J, D⟩: where the formula says more, σ₁ is as good as not simple, and it says
-            nothing.
+            at most |D| − ⟨J, D⟩; and it is never negative, as σ₁ is convex.  Where the formula says more, or
+            less than 0, σ₁ is as good as not simple, and it says nothing.
     """
 
     linear: float
@@ -56,7 +56,7 @@ class Terms:
 
     def of(self, part: float) -> "Terms":
         """The terms of a part of the step, in (0, 1]."""
-        curvature = self.curvature * part**2 if self.curvature * part <= self.most else 0.0
+        curvature = self.curvature * part**2 if 0 <= self.curvature * part <= self.most else 0.0
         square, decay = self.square * part**2, self.decay * part
         return Terms(self.linear * part, curvature, square, decay, self.ratio)
 

@@ -1,6 +1,7 @@
 """The ledger: it closes, its lines are what they say, and a resumed one has the same bits."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lipnets import optim
 from lipnets.dynamics import Dense, Ledger, Line, band_edges, follow
+from lipnets.dynamics.terms import Terms
 
 SHAPE = (1, 6, 6)
 
@@ -204,6 +206,14 @@ def test_each_step_of_an_orthogonal_weight_is_crowded() -> None:
     assert line.crowded == line.steps == 10
     assert abs(line.log_norm) < 1e-9
     assert abs(line.curvature) < 1.0
+
+
+@pytest.mark.parametrize("curvature", [-1e9, 1e9, math.nan, math.inf])
+def test_a_curvature_that_cannot_be_is_left_out(curvature: float) -> None:
+    """Of tied singular values, rounding decides whether the formula is huge above or below zero."""
+    terms = Terms(linear=0.1, curvature=curvature, square=-0.1, decay=0.0, ratio=9.0, most=0.5)
+    assert terms.of(0.5).curvature == 0
+    assert dataclasses.replace(terms, curvature=0.4).of(0.5).curvature == pytest.approx(0.1)
 
 
 def test_weights_that_are_zero_or_not_finite_are_passed_over() -> None:
