@@ -45,7 +45,8 @@ def drivers(
     The terms of the ledger add up to the growth, whatever batches were drawn.  Of what the curvature of a layer
     did between two looks at its drivers, noise-curvature is given the share that it has of the mean
     of the next step: κ itself, summed up, is too much where singular values are close, as at the start of an
-    orthogonal layer.  All conditions take as many steps.
+    orthogonal layer.  What noise did along the slope, which averages out, is among the first-order
+    terms; (∫ λ²)^½ says how much that can be.  All conditions take as many steps.
 
     Arguments:
         lab: Where it trains, by plain stochastic gradient descent.
@@ -110,7 +111,7 @@ class _Parts:
 
     Arguments:
         growth: How much log K has grown.
-        linear: What steps did along the slope of log K.
+        linear: What steps did along the slope of log K, with the noise in them.
         curvature: What its bend added.
         square: What the logarithm took off.
         switch: What was gained as another frequency of a convolution became the largest.
